@@ -1,0 +1,1 @@
+"""The endpoint: HTTP, Ray Serve and the state of a running process."""

@@ -1,0 +1,1 @@
+"""RoomRec: deep-learning recommendations for live commerce."""

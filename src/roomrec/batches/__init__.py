@@ -1,0 +1,1 @@
+"""Batches of tensors: what a model sees at one step."""

@@ -1,0 +1,1 @@
+"""The event contract: schema, validation, Parquet and the sources of public logs."""

@@ -1,0 +1,1 @@
+"""Public log formats, one file each, behind one interface."""

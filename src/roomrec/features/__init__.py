@@ -1,0 +1,1 @@
+"""Vocabulary, feature specification and the transforms both training and serving use."""

@@ -1,0 +1,1 @@
+"""Ranking metrics in numpy, one idea per file."""

@@ -1,0 +1,1 @@
+"""From candidates to a slate: re-ranking, fallback, explanation."""

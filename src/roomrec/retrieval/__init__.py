@@ -1,0 +1,1 @@
+"""Finding the best available items for a user vector."""

@@ -1,0 +1,1 @@
+"""Histories, windows and splits."""

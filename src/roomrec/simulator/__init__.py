@@ -1,0 +1,1 @@
+"""A live-commerce world with known truth."""

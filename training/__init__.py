@@ -1,0 +1,1 @@
+"""Jobs: one Hydra entry point each."""
