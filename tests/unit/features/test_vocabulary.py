@@ -1,0 +1,69 @@
+"""The door between ids and indices."""
+
+import pyarrow as pa
+import pytest
+
+from roomrec.errors import VocabularyError
+from roomrec.features.vocabulary import Vocabulary
+
+
+@pytest.fixture
+def vocabulary() -> Vocabulary:
+    return Vocabulary({"user": ["ann"], "product": ["silk", "wool", "棉"]})
+
+
+def test_indices_start_after_pad_and_oov(vocabulary):
+    assert vocabulary.encode("product", ["silk", "棉", None, "flax", ""]).tolist() == [2, 4, 0, 1, 1]
+    assert vocabulary.index("product", "wool") == 3
+    assert vocabulary.index("product", None) == 0
+    assert vocabulary.size("product") == 5
+    assert vocabulary.size("streamer") == 2
+
+
+def test_arrow_and_python_encode_alike(vocabulary):
+    names = ["wool", None, "flax", "silk", "棉"]
+    whole = vocabulary.encode_array("product", pa.array(names))
+    chunked = vocabulary.encode_array("product", pa.chunked_array([pa.array(names[:2]), pa.array(names[2:])]))
+    assert whole.tolist() == chunked.tolist() == [3, 0, 1, 2, 4]
+
+
+def test_decode_is_the_way_back(vocabulary):
+    assert vocabulary.decode("product", 4) == "棉"
+    for index in (0, 1, 5):
+        with pytest.raises(VocabularyError, match=f"product index {index}"):
+            vocabulary.decode("product", index)
+
+
+def test_a_table_brings_it_back(vocabulary):
+    again = Vocabulary.from_table(vocabulary.to_table())
+    assert again.fingerprint() == vocabulary.fingerprint()
+    assert again.encode("product", ["wool"]).tolist() == [3]
+
+
+def test_fingerprints_tell_orders_and_namespaces_apart():
+    prints = {
+        Vocabulary(ids).fingerprint()
+        for ids in (
+            {},
+            {"user": ["a", "b"]},
+            {"user": ["b", "a"]},
+            {"product": ["a", "b"]},
+            {"user": ["a"], "product": ["b"]},
+            {"user": ["ab"]},
+        )
+    }
+    assert len(prints) == 6
+
+
+@pytest.mark.parametrize("names", [["a", "a"], [""], [None]])
+def test_ids_must_be_distinct_and_real(names):
+    with pytest.raises(VocabularyError, match="streamer"):
+        Vocabulary({"streamer": names})
+
+
+def test_unknown_namespaces_and_gaps_are_refused(vocabulary):
+    with pytest.raises(VocabularyError, match="room"):
+        Vocabulary({"room": ["r1"]})
+    table = vocabulary.to_table()
+    with pytest.raises(VocabularyError, match="product"):
+        Vocabulary.from_table(table.slice(0, 3).take([0, 2]))
