@@ -1,1 +1,7 @@
 """What training hands to serving: manifest, reader, registry."""
+
+from roomrec.bundle.manifest import Manifest
+from roomrec.bundle.reader import Bundle, verify_bundle
+from roomrec.bundle.registry import Registry
+
+__all__ = ["Bundle", "Manifest", "Registry", "verify_bundle"]
