@@ -1,0 +1,1 @@
+"""Full-ranking evaluation: candidates of the moment, scorers, ranks, tables."""
