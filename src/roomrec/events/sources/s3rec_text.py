@@ -1,0 +1,109 @@
+"""Text of the S3-Rec kind, ``user item item ...`` a line: what users chose, in order or not, without times."""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from roomrec.errors import SourceError
+from roomrec.events.sources.source import PRODUCT_SCHEMA, SourceBatch, batch, existing
+
+STEP_MS: Final = 1_000
+"""Synthetic time between two events of one user: the log has none, so all gaps are the same and say nothing."""
+
+_BATCH_EVENTS = 262_144
+
+
+class S3RecText:
+    """Beauty, ML-1M in SASRec's order, Gowalla: each item of a line becomes a ``product_click`` of the user.
+
+    The n-th item of a user occurs n seconds after the epoch. A file of held-out items continues each user's count.
+
+    Args:
+        path: The text file, plain or ``.gz``.
+        test_path: Held-out items in the same layout, or None.
+        ordered: Whether lines are oldest first.
+        filter_seen: Whether metrics remove what a user had before.
+        name: Default name of the processed dataset.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        test_path: str | None = None,
+        ordered: bool = True,
+        filter_seen: bool = True,
+        name: str = "s3rec_text",
+    ) -> None:
+        what = "a text file of lines `user item item ...`, such as Beauty.txt of the S3-Rec repository"
+        self.path = existing(path, what=what)
+        self.test_path = None if test_path is None else existing(test_path, what=what)
+        self.ordered = ordered
+        self.filter_seen = filter_seen
+        self.name = name
+
+    def read(self) -> Iterator[SourceBatch]:
+        """Read both files.
+
+        Raises:
+            SourceError: If a line has no item.
+        """
+        seen: dict[str, int] = {}
+        yield from self._read_file(self.path, seen, held_out=False)
+        if self.test_path is not None:
+            yield from self._read_file(self.test_path, seen, held_out=True)
+
+    def products(self) -> pa.Table:
+        """Return nothing: items are known by their ids only."""
+        return PRODUCT_SCHEMA.empty_table()
+
+    def _read_file(self, path: Path, seen: dict[str, int], *, held_out: bool) -> Iterator[SourceBatch]:
+        users: list[str] = []
+        counts: list[int] = []
+        starts: list[int] = []
+        items: list[str] = []
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                user, *chosen = line.split()
+                if not chosen:
+                    raise SourceError(f"{path}, line {number}: user {user!r} has no item; expected `user item item ...`")
+                users.append(user)
+                counts.append(len(chosen))
+                starts.append(seen.get(user, 0))
+                seen[user] = starts[-1] + len(chosen)
+                items += chosen
+                if len(items) >= _BATCH_EVENTS:
+                    yield self._batch(users, counts, starts, items, held_out=held_out)
+                    users, counts, starts, items = [], [], [], []
+        if items:
+            yield self._batch(users, counts, starts, items, held_out=held_out)
+        elif not seen:
+            raise SourceError(f"{path} holds no line `user item item ...`")
+
+    def _batch(
+        self, users: list[str], counts: list[int], starts: list[int], items: list[str], *, held_out: bool
+    ) -> SourceBatch:
+        repeats = np.array(counts)
+        first = np.repeat(np.cumsum(repeats) - repeats, repeats)
+        place = np.arange(len(items)) - first + np.repeat(starts, repeats)
+        user_ids = pa.array(users).take(pa.array(np.repeat(np.arange(len(users)), repeats)))
+        event_ids = [f"{user}-{n:06d}" for user, n in zip(user_ids.to_pylist(), place.tolist(), strict=True)]
+        return batch(
+            num_events=len(items),
+            held_out=held_out,
+            event_id=event_ids,
+            event_type="product_click",
+            occurred_at_ms=(place + 1) * STEP_MS,
+            user_id=user_ids,
+            product_id=items,
+        )
+
+
+class Gowalla(S3RecText):
+    pass

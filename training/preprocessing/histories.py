@@ -1,0 +1,229 @@
+"""Step 4: one partition of users after another becomes histories with labels and splits, as Arrow files."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from roomrec.events.schema import EVENT_TYPE_CODES
+from roomrec.features.vocabulary import Vocabulary
+from roomrec.ids import OOV_INDEX, PAD_INDEX
+from roomrec.sequences.dataset import SPLITS
+from roomrec.sequences.history import HISTORY_EVENT_TYPES, ViewerEvents, build_history
+from roomrec.sequences.labels import label_targets
+from roomrec.sequences.splitting import Splitting, UnsplitHistories
+from training.preprocessing.catalogue import Items, Rooms, room_numbers
+from training.preprocessing.shuffle import Shuffle
+
+_COLUMNS: Final = (
+    "row", "event_id", "event_type", "occurred_at_ms", "received_at_ms", "user_id", "streamer_id", "room_id",
+    "product_id", "watch_time_ms", "held_out",
+)  # fmt: skip
+_HISTORY_CODES = [EVENT_TYPE_CODES[name] for name in HISTORY_EVENT_TYPES]
+_PRODUCT_CODES = [EVENT_TYPE_CODES[name] for name in ("product_click", "add_to_cart", "order")]
+
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What counts as a positive, as ``label_targets`` takes it."""
+
+    target_types: Sequence[str]
+    min_watch_time_ms: int
+    enter_window_ms: int
+
+
+@dataclass
+class Written:
+    """Counts of what was written."""
+
+    num_sequences: int = 0
+    num_events: int = 0
+    splits: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in SPLITS})
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryBuilder:
+    """Turns the events of some users into rows of ``sequences/``.
+
+    Attributes:
+        vocabulary: Ids to indices.
+        items: Items, for the item of each event.
+        rooms: Rooms, for the room of each event.
+        labels: What counts as a positive.
+        splitting: How to split.
+        boundaries: What ``splitting.boundaries`` returned.
+        ordered: Whether the log knows in which order things happened.
+    """
+
+    vocabulary: Vocabulary
+    items: Items
+    rooms: Rooms
+    labels: Labels
+    splitting: Splitting
+    boundaries: dict[str, int]
+    ordered: bool
+
+    def build(self, events: pa.Table) -> pa.Table:
+        """Build the histories of all users of a partition.
+
+        Args:
+            events: Viewer events in the order of the log.
+
+        Returns:
+            One row for each user that has a history, by user index, unknown users by id.
+        """
+        users = events["user_id"].combine_chunks().dictionary_encode()
+        names: list[str] = users.dictionary.to_pylist()
+        index = self.vocabulary.encode("user", names)
+        # unknown users share an index, but not a history
+        order = sorted(range(len(names)), key=lambda place: (index[place], names[place]))
+        number = np.empty(len(names), dtype=np.int64)
+        number[order] = np.arange(len(names))
+        watch_time_ms = np.asarray(pc.fill_null(events["watch_time_ms"], -1))
+        history = build_history(
+            ViewerEvents(
+                user=number[users.indices.to_numpy()],
+                event_id=_ranks(events["event_id"]),
+                event_type=events["event_type"].to_numpy().astype(np.int64),
+                occurred_at_ms=events["occurred_at_ms"].to_numpy(),
+                received_at_ms=events["received_at_ms"].to_numpy(),
+                streamer_index=self._encode("streamer", events["streamer_id"]),
+                product_index=self._encode("product", events["product_id"]),
+                watch_time_ms=watch_time_ms,
+            )
+        )
+        rows = history.source_row
+        room = room_numbers(self.rooms.number, events["room_id"])[rows]
+        target = label_targets(
+            user=history.user,
+            room=room + 1,
+            event_type=history.event_type,
+            occurred_at_ms=history.occurred_at_ms,
+            watch_time_ms=watch_time_ms[rows],
+            target_types=self.labels.target_types,
+            min_watch_time_ms=self.labels.min_watch_time_ms,
+            enter_window_ms=self.labels.enter_window_ms,
+        )
+        held_out = np.asarray(events["held_out"].combine_chunks().to_numpy(zero_copy_only=False))[rows]
+        room_item = np.where(room >= 0, room + self.items.first_room, PAD_INDEX)
+        product_item = self._product_items(events["product_id"])[rows]
+        item = np.where(np.isin(history.event_type, _PRODUCT_CODES), product_item, room_item)
+        # a type that may be a target is one only where there is something to recommend
+        target &= item > OOV_INDEX
+        present, offsets = _offsets(history.user)
+        split = self.splitting.assign(
+            UnsplitHistories(
+                user_ids=[names[order[user]] for user in present.tolist()],
+                offsets=offsets,
+                occurred_at_ms=history.occurred_at_ms,
+                event_type=history.event_type,
+                target=target,
+                held_out=held_out,
+                ordered=self.ordered,
+            ),
+            self.boundaries,
+        )
+        columns = {
+            "event_type": history.event_type.astype(np.int8),
+            "streamer_index": history.streamer_index.astype(np.int32),
+            "product_index": history.product_index.astype(np.int32),
+            "watch_time_bucket": history.watch_time_bucket.astype(np.int8),
+            "item_index": item.astype(np.int32),
+            "room_item_index": room_item.astype(np.int32),
+            "target": target,
+            "split": split,
+        }
+        if not self.ordered:
+            # nothing is known of the order, so what a split may see is put before what it asks for
+            by_split = np.lexsort((split, history.user))
+            columns = {name: column[by_split] for name, column in columns.items()}
+        columns = {"occurred_at_ms": history.occurred_at_ms} | columns
+        lists = {
+            name: pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(column))
+            for name, column in columns.items()
+        }
+        return pa.table({"user_index": pa.array(index[order][present])} | lists)
+
+    def _encode(self, namespace: str, ids: pa.ChunkedArray) -> Int64Array:
+        """Indices of many ids by way of the distinct ones, so that a partition costs what it holds."""
+        names = ids.combine_chunks().dictionary_encode()
+        known = np.append(self.vocabulary.encode(namespace, names.dictionary.to_pylist()), PAD_INDEX)
+        return known[np.asarray(pc.fill_null(names.indices, len(known) - 1))]
+
+    def _product_items(self, ids: pa.ChunkedArray) -> Int64Array:
+        names = ids.combine_chunks().dictionary_encode()
+        known = np.array([self.items.product[name] for name in names.dictionary.to_pylist()] + [PAD_INDEX])
+        return known[np.asarray(pc.fill_null(names.indices, len(known) - 1))]
+
+
+def write_histories(
+    files: Sequence[Path],
+    shuffle: Shuffle,
+    builder: HistoryBuilder,
+    *,
+    work: Path,
+    folder: Path,
+    num_partitions: int,
+    advance: Callable[[int], None],
+) -> Written:
+    """Build and write the histories of a whole log.
+
+    Args:
+        files: Staged files.
+        shuffle: Brings the events of a user together.
+        builder: Builds the histories.
+        work: Folder to work in.
+        folder: Where ``part-*.arrow`` go.
+        num_partitions: Partitions to shuffle into.
+        advance: Told the number of events of each partition that was written.
+    """
+    folder.mkdir()
+    written = Written()
+    num_files = 0
+    shuffle.partition(
+        files, work, key="user_id", columns=_COLUMNS, num_partitions=num_partitions, event_types=_HISTORY_CODES
+    )
+    for events in shuffle.partitions(work, _COLUMNS):
+        histories = builder.build(events)
+        if len(histories):
+            file = folder / f"part-{num_files:05d}.arrow"
+            with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, histories.schema) as writer:
+                writer.write_table(histories)
+            num_files += 1
+            _count(histories, written)
+        advance(len(events))
+    return written
+
+
+def _ranks(event_ids: pa.ChunkedArray) -> Int64Array:
+    """Numbers that sort as the ids do; equal ids get equal numbers."""
+    ids = event_ids.combine_chunks().dictionary_encode()
+    rank = np.empty(len(ids.dictionary), dtype=np.int64)
+    rank[pc.array_sort_indices(ids.dictionary).to_numpy()] = np.arange(len(rank))
+    return rank[ids.indices.to_numpy()]
+
+
+def _offsets(user: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Distinct users and where their events begin, from their numbers in order."""
+    first = np.flatnonzero(np.diff(user, prepend=-1))
+    return user[first], np.append(first, len(user)).astype(np.int64)
+
+
+def _count(histories: pa.Table, written: Written) -> None:
+    split, target = (np.concatenate([np.asarray(c.flatten()) if not pa.types.is_boolean(c.type.value_type) else c.flatten().to_numpy(zero_copy_only=False) for c in histories[name].chunks]) for name in ("split", "target"))
+    users = np.repeat(np.arange(len(histories)), np.diff(np.concatenate([[0], np.cumsum(pc.list_value_length(histories["split"]).to_numpy())])))
+    written.num_sequences += len(histories)
+    written.num_events += len(split)
+    for name, code in SPLITS.items():
+        asked = (split == code) & target
+        written.splits[name]["events"] += int((split == code).sum())
+        written.splits[name]["targets"] += int(asked.sum())
+        written.splits[name]["users"] += len(np.unique(users[asked]))
