@@ -1,0 +1,102 @@
+"""Flat histories and item tables to tensors, in whole-batch numpy.
+
+Legend: B examples, L sequence, T events of all examples, C items.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from roomrec.batches.batch import HistoryBatch, ItemBatch
+from roomrec.features.spec import ITEM_INPUTS
+from roomrec.features.transforms import time_gap_buckets
+from roomrec.ids import PAD_INDEX
+from roomrec.sequences.dataset import Histories, ItemTable
+
+Int64Array = npt.NDArray[np.int64]
+
+
+class Stretches(NamedTuple):
+    """B stretches of the flat histories laid one after another."""
+
+    place: Int64Array
+    """[T] place in the flat histories"""
+    example: Int64Array
+    """[T] which stretch an event belongs to"""
+    nth: Int64Array
+    """[T] how many events of its stretch come before it"""
+    length: Int64Array
+    """[B]"""
+
+
+def lay_out(start: Int64Array, stop: Int64Array) -> Stretches:
+    """Lay stretches ``[start, stop)`` one after another.
+
+    Example:
+        >>> lay_out(np.array([4, 0]), np.array([6, 1]))
+        Stretches(place=array([4, 5, 0]), example=array([0, 0, 1]), nth=array([0, 1, 0]), length=array([2, 1]))
+    """
+    length = stop - start
+    example = np.repeat(np.arange(len(length)), length)
+    nth = np.arange(len(example)) - np.repeat(np.cumsum(length) - length, length)
+    return Stretches(start[example] + nth, example, nth, length)
+
+
+def collate_histories(histories: Histories, *, row: Int64Array, start: Int64Array, stop: Int64Array) -> HistoryBatch:
+    """Turn stretches of histories into inputs of a user encoder.
+
+    Time gaps are counted inside a stretch, as ``history_inputs`` does for one user.
+
+    Args:
+        histories: Everybody's events.
+        row: The user of each example, shape ``[B]``.
+        start: First event of each example, shape ``[B]``.
+        stop: One past its newest event, shape ``[B]``; equal to ``start`` for an empty history.
+
+    Returns:
+        Tensors ``[B, L]``, L being the longest stretch, at least 1.
+    """
+    stretches = lay_out(start, stop)
+    place = stretches.place
+    gap = time_gap_buckets(histories.occurred_at_ms[place])
+    gap[stretches.nth == 0] = 0
+    return HistoryBatch(
+        event_type=_pad_left(histories.event_type[place], stretches),
+        streamer_index=_pad_left(histories.streamer_index[place], stretches),
+        product_index=_pad_left(histories.product_index[place], stretches),
+        time_gap_bucket=_pad_left(gap, stretches),
+        watch_time_bucket=_pad_left(histories.watch_time_bucket[place], stretches),
+        user_index=torch.from_numpy(histories.user_index[row].astype(np.int64)),
+    )
+
+
+def collate_items(items: ItemTable, item_index: Int64Array) -> ItemBatch:
+    """Return the inputs of the item encoder for some items, in the order given.
+
+    Bags are cut to the longest among them, so that a shop's products, bags of one, cost one look-up each.
+    """
+    columns = (getattr(items, name)[item_index] for name in ITEM_INPUTS)
+    return ItemBatch(*(torch.from_numpy(_cut_bag(column) if column.ndim == 2 else column) for column in columns))
+
+
+def left_padded_places(stretches: Stretches) -> Int64Array:
+    """Return for each event its place in the flattened ``[B * L]`` after padding on the left, shape ``[T]``."""
+    longest = _longest(stretches)
+    return stretches.example * longest + (longest - stretches.length[stretches.example]) + stretches.nth
+
+
+def _pad_left(values: npt.NDArray[np.integer], stretches: Stretches) -> torch.Tensor:
+    padded = np.zeros(len(stretches.length) * _longest(stretches), dtype=np.int64)
+    padded[left_padded_places(stretches)] = values
+    return torch.from_numpy(padded.reshape(len(stretches.length), -1))
+
+
+def _cut_bag(bag: Int64Array) -> Int64Array:
+    used = np.flatnonzero((bag != PAD_INDEX).any(axis=0))
+    return np.ascontiguousarray(bag[:, : max(int(used.max(initial=0)) + 1, 1)])
+
+
+def _longest(stretches: Stretches) -> int:
+    return max(int(stretches.length.max(initial=0)), 1)

@@ -1,0 +1,178 @@
+"""What a positive is compared with: one sampler per class, chosen by Hydra.
+
+Legend: P positives, N negatives.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from roomrec.errors import DatasetError
+from roomrec.features.as_of import PRODUCT_KIND
+from roomrec.ids import FIRST_INDEX, PAD_INDEX
+from roomrec.sequences.dataset import ItemTable, ProcessedDataset
+from roomrec.sequences.windows import train_targets
+
+Int64Array = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+
+
+class SampledNegatives(NamedTuple):
+    """Negatives of P positives, either shared by all or drawn for each."""
+
+    item: Int64Array
+    """[N] shared, or [P, N]; PAD where nothing could be drawn"""
+    real: npt.NDArray[np.bool_]
+    """[P, N] False for padding, accidental hits, items of another kind than the positive, and what was not live"""
+    positive_log_q: Float32Array
+    """[P] log of the rate at which the sampler offers the positive; 0 for a uniform sampler"""
+    negative_log_q: Float32Array
+    """[N] or [P, N]"""
+
+
+class NegativeSampler(Protocol):
+    """Draws negatives; a pure function of its arguments."""
+
+    def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
+        """Draw negatives for positives ``[P]`` chosen at ``at_ms`` ``[P]``."""
+        ...
+
+
+class UniformNegatives:
+    """Uniform over the items that training knows, one draw shared by the whole batch.
+
+    Args:
+        dataset: Where the items come from.
+        num_negatives: N.
+    """
+
+    def __init__(self, *, dataset: ProcessedDataset, num_negatives: int) -> None:
+        self._kind = dataset.items.kind
+        self._known = np.flatnonzero(known_items(dataset.items))
+        if len(self._known) < 2:
+            raise DatasetError(f"the dataset knows {len(self._known)} items; at least 2 are needed to train")
+        self._num_negatives = num_negatives
+
+    def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
+        """Draw N items for all positives; see ``NegativeSampler``."""
+        item = self._known[rng.integers(len(self._known), size=self._num_negatives)]
+        return _shared(item, positive, self._kind)
+
+
+class PopularityNegatives:
+    """Drawn by how often an item was chosen in training, to a power; shared by the whole batch and logQ-corrected.
+
+    Args:
+        dataset: Where the items and their counts come from.
+        num_negatives: N.
+        exponent: 0 is uniform over the items ever chosen, 1 is by count.
+    """
+
+    def __init__(self, *, dataset: ProcessedDataset, num_negatives: int, exponent: float) -> None:
+        self._kind = dataset.items.kind
+        weight = np.where(count_targets(dataset) > 0, np.maximum(count_targets(dataset), 1.0) ** exponent, 0.0)
+        self._upto = np.cumsum(weight)
+        self._log_q = _log_rate(weight)
+        self._num_negatives = num_negatives
+
+    def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
+        """Draw N items for all positives; see ``NegativeSampler``."""
+        drawn = rng.random(self._num_negatives) * self._upto[-1]
+        item = np.searchsorted(self._upto, drawn, side="right")
+        return _shared(item, positive, self._kind)._replace(
+            positive_log_q=self._log_q[positive], negative_log_q=self._log_q[item]
+        )
+
+
+class InBatchNegatives:
+    """The positives of the batch serve each other as negatives, logQ-corrected by how often they are positives.
+
+    In a live log a positive of another moment counts only where it was available at this one's.
+
+    Args:
+        dataset: Where the counts and the timeline come from.
+        num_negatives: N, the most positives to use; a larger batch is subsampled.
+    """
+
+    def __init__(self, *, dataset: ProcessedDataset, num_negatives: int) -> None:
+        self._kind = dataset.items.kind
+        self._log_q = _log_rate(count_targets(dataset))
+        self._availability = dataset.availability if dataset.knows_availability else None
+        self._num_negatives = num_negatives
+
+    def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
+        """Take up to N positives; see ``NegativeSampler``."""
+        item = positive
+        if len(positive) > self._num_negatives:
+            item = rng.choice(positive, size=self._num_negatives, replace=False)
+        negatives = _shared(item, positive, self._kind)
+        real = negatives.real
+        if self._availability is not None:
+            there = self._availability.is_available(np.tile(item, len(positive)), np.repeat(at_ms, len(item)))
+            real = real & there.reshape(real.shape)
+        return negatives._replace(real=real, positive_log_q=self._log_q[positive], negative_log_q=self._log_q[item])
+
+
+class AvailableNegatives:
+    """Drawn for each positive from what was available when it was chosen; uniform where the log does not know.
+
+    What was not live could not be chosen, so it says nothing about taste. Draws are uniform over availabilities, hence
+    there is no logQ correction.
+
+    Args:
+        dataset: Where the timeline comes from.
+        num_negatives: Negatives of each positive in a log that knows availability.
+        num_shared_negatives: Negatives shared by the batch in a log that does not.
+    """
+
+    def __init__(self, *, dataset: ProcessedDataset, num_negatives: int, num_shared_negatives: int) -> None:
+        self._kind = dataset.items.kind.astype(np.int64)
+        self._availability = dataset.availability
+        self._num_negatives = num_negatives
+        self._otherwise = (
+            None
+            if dataset.knows_availability
+            else UniformNegatives(dataset=dataset, num_negatives=num_shared_negatives)
+        )
+
+    def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
+        """Draw N items for each positive; see ``NegativeSampler``."""
+        if self._otherwise is not None:
+            return self._otherwise.sample(positive, at_ms, rng)
+        item = self._availability.sample_available(
+            at_ms, self._kind[positive], num_samples=self._num_negatives, rng=rng
+        )
+        return SampledNegatives(
+            item=item,
+            real=(item != PAD_INDEX) & (item != positive[:, None]),
+            positive_log_q=np.zeros(len(positive), dtype=np.float32),
+            negative_log_q=np.zeros(item.shape, dtype=np.float32),
+        )
+
+
+def known_items(items: ItemTable) -> npt.NDArray[np.bool_]:
+    """Say for each item whether its own id (a product's) or its streamer's (a room's) is in the vocabulary, ``[V]``."""
+    own = np.where(items.kind == PRODUCT_KIND, items.product[:, 0], items.streamer)
+    return np.asarray((items.kind > 0) & (own >= FIRST_INDEX))
+
+
+def count_targets(dataset: ProcessedDataset) -> npt.NDArray[np.float64]:
+    """Count how often each item is a target in training, shape ``[V]``."""
+    chosen = dataset.histories.item_index[train_targets(dataset.histories)]
+    return np.bincount(chosen, minlength=len(dataset.items.kind)).astype(np.float64)
+
+
+def _log_rate(weight: npt.NDArray[np.float64]) -> Float32Array:
+    """Log of the share of each item; items that are never offered get the smallest share, which is never used."""
+    least = weight[weight > 0].min() if (weight > 0).any() else 1.0
+    return np.log(np.maximum(weight, least) / max(weight.sum(), 1.0)).astype(np.float32)
+
+
+def _shared(item: Int64Array, positive: Int64Array, kind: npt.NDArray[np.integer]) -> SampledNegatives:
+    return SampledNegatives(
+        item=item,
+        real=(item != positive[:, None]) & (kind[item] == kind[positive][:, None]),
+        positive_log_q=np.zeros(len(positive), dtype=np.float32),
+        negative_log_q=np.zeros(len(item), dtype=np.float32),
+    )

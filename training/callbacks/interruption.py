@@ -1,0 +1,55 @@
+"""Ctrl-C: finish the step, save, stop."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+
+class TrainingInterrupted(Exception):  # noqa: N818  not an error: the user asked for it
+    """Training stopped because somebody pressed Ctrl-C; everything is saved."""
+
+
+class SaveOnInterrupt(Callback):
+    """Saves a checkpoint between two steps when the process receives SIGINT; a second SIGINT stops at once.
+
+    Args:
+        checkpoint: File to write.
+    """
+
+    def __init__(self, *, checkpoint: Path) -> None:
+        self._checkpoint = checkpoint
+        self._asked = False
+        self._previous: Any = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen for SIGINT; only the main thread can."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._remember)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give SIGINT back."""
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save and stop, unless the epoch is over anyway and saves itself."""
+        if self._asked and batch_idx + 1 < trainer.num_training_batches:
+            trainer.save_checkpoint(self._checkpoint)
+            raise TrainingInterrupted(f"stopped after step {trainer.global_step}, saved {self._checkpoint}")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop after an epoch that saved itself."""
+        if self._asked:
+            raise TrainingInterrupted(f"stopped after step {trainer.global_step}, saved {self._checkpoint}")
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True

@@ -1,0 +1,87 @@
+"""Training batches for Lightning, from the very step at which training stands."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+class BatchSource(Protocol):
+    """All training batches of an epoch, each a pure function of (epoch, step)."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, epoch: int, step: int) -> Any:
+        """Return one batch, ready for the model."""
+        ...
+
+
+class BatchDataModule(LightningDataModule):
+    """Feeds a trainer with the batches of a source.
+
+    Epoch and step follow from ``trainer.global_step`` alone, so a resumed run draws exactly the batches that an
+    uninterrupted one would have drawn next. Each process of several takes every n-th batch.
+
+    Args:
+        source: Where batches come from.
+        num_workers: Processes that prepare batches; 0 prepares them between steps.
+    """
+
+    def __init__(self, *, source: BatchSource, num_workers: int) -> None:
+        super().__init__()
+        self._source = source
+        self._num_workers = num_workers
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the loader of training batches."""
+        assert self.trainer is not None
+        return DataLoader(
+            _Steps(self._source),
+            batch_size=None,
+            sampler=StepSampler(
+                num_batches=len(self._source),
+                rank=self.trainer.global_rank,
+                num_ranks=self.trainer.world_size,
+                global_step=lambda: self.trainer.global_step,
+            ),
+            num_workers=self._num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self._num_workers > 0,
+        )
+
+
+class StepSampler(Sampler[tuple[int, int]]):
+    """Names the (epoch, step) pairs still to come in this epoch.
+
+    Args:
+        num_batches: Batches of an epoch over all ranks; what does not divide evenly is left out this epoch, and the
+            next one shuffles anew.
+        rank: Which process this is.
+        num_ranks: How many there are.
+        global_step: Tells how many steps every process has done.
+    """
+
+    def __init__(self, *, num_batches: int, rank: int, num_ranks: int, global_step: Callable[[], int]) -> None:
+        self._num_steps = max(num_batches // num_ranks, 1)
+        self._num_batches = num_batches
+        self._rank = rank
+        self._num_ranks = num_ranks
+        self._global_step = global_step
+
+    def __len__(self) -> int:
+        return self._num_steps
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, first = divmod(self._global_step(), self._num_steps)
+        for step in range(first, self._num_steps):
+            yield epoch, (step * self._num_ranks + self._rank) % self._num_batches
+
+
+class _Steps(Dataset[Any]):
+    def __init__(self, source: BatchSource) -> None:
+        self._source = source
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        return self._source.batch(*key)

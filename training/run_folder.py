@@ -1,0 +1,158 @@
+"""The folder of one training run: what lies where, when it may be written, how its model is read again."""
+
+import json
+import platform
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from roomrec.errors import ConfigurationError, DatasetError
+from roomrec.features.spec import FeatureSpec
+from roomrec.sequences.dataset import ProcessedDataset
+
+LAST_CHECKPOINT: Final = Path("checkpoints/last.ckpt")
+"""Where training stands."""
+
+BEST_CHECKPOINT: Final = Path("checkpoints/best.ckpt")
+"""The epoch with the best monitored metric."""
+
+_PACKAGES = ("roomrec", "torch", "torchrec", "pytorch-lightning", "hydra-core", "numpy", "pyarrow")
+
+
+class TrainedModel(NamedTuple):
+    """A model as a run left it, in evaluation mode."""
+
+    model: nn.Module
+    """has ``user_encoder`` and ``item_encoder``"""
+    config: DictConfig
+    """the composed config of the run"""
+    spec: FeatureSpec
+    """cardinalities it was trained with"""
+    vocabulary_fingerprint: str
+    """of the vocabulary it was trained with"""
+    max_sequence_length: int
+    """newest events its user encoder was trained to see"""
+
+
+def dataset_folder(config: DictConfig) -> Path:
+    """Return the folder of the dataset a config names: itself, or a name below ``data_dir/processed``."""
+    given = Path(str(config.dataset))
+    return given if given.is_dir() else Path(config.data_dir) / "processed" / given
+
+
+def run_folder(config: DictConfig) -> Path:
+    """Return the folder of the run: its name, or ``<model>-<dataset>``."""
+    model = str(config.model._target_).rpartition(".")[2].lower()
+    name = config.name or f"{model}-{Path(str(config.dataset)).name}"
+    return Path(config.data_dir) / "runs" / name
+
+
+def prepare_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder ready, and never lose a run by accident.
+
+    Args:
+        folder: The run's folder.
+        resume: The run continues, so there must be something to continue.
+        overwrite: An earlier run of this name may be deleted.
+
+    Raises:
+        ConfigurationError: If a run is there and neither setting allows to touch it, or there is none to resume.
+    """
+    exists = folder.is_dir() and any(folder.iterdir())
+    if resume:
+        if not (folder / LAST_CHECKPOINT).exists():
+            raise ConfigurationError(f"resume=true, but {folder / LAST_CHECKPOINT} does not exist: train without it")
+    elif exists and overwrite:
+        shutil.rmtree(folder)
+    elif exists:
+        inside = ", ".join(sorted(path.name for path in folder.iterdir()))
+        raise ConfigurationError(
+            f"{folder} holds a run already: continue it with resume=true, choose another name=..., or pass "
+            f"overwrite=true, which deletes {inside}"
+        )
+    (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
+
+
+def describe_run(folder: Path, config: DictConfig, dataset: ProcessedDataset) -> None:
+    """Write ``config.yaml`` and ``environment.json``: what was asked for, and what it ran on."""
+    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+    described = {
+        "dataset": {
+            "folder": str(dataset_folder(config)),
+            "feature_spec": dataset.spec.to_dict(),
+            "vocabulary_fingerprint": dataset.vocabulary.fingerprint(),
+        },
+        "code_revision": code_revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "packages": {name: version(name) for name in _PACKAGES},
+    }
+    (folder / "environment.json").write_text(json.dumps(described, indent=2) + "\n")
+
+
+def check_same_dataset(folder: Path, dataset: ProcessedDataset) -> None:
+    """Refuse to continue a run on another dataset than it began with.
+
+    Raises:
+        DatasetError: If the vocabulary is another one.
+    """
+    began_with = json.loads((folder / "environment.json").read_text())["dataset"]
+    if began_with["vocabulary_fingerprint"] != dataset.vocabulary.fingerprint():
+        raise DatasetError(
+            f"{folder} was trained with the vocabulary of {began_with['folder']} as it was then; it has changed, so "
+            "the run cannot be continued: train anew under another name"
+        )
+
+
+def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> TrainedModel:
+    """Read the model of a run.
+
+    Args:
+        folder: The run's folder.
+        checkpoint: Which one, relative to the folder.
+
+    Returns:
+        The model on the CPU, in evaluation mode.
+
+    Raises:
+        ConfigurationError: If the folder holds no such checkpoint.
+    """
+    if not (folder / checkpoint).exists():
+        raise ConfigurationError(f"{folder / checkpoint} does not exist: train first with `python -m training.train`")
+    config = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(config, DictConfig)
+    dataset: dict[str, Any] = json.loads((folder / "environment.json").read_text())["dataset"]
+    spec = FeatureSpec.from_dict(dataset["feature_spec"])
+    model = instantiate(config.model, _partial_=True)(spec=spec)
+    state = torch.load(folder / checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    model.load_state_dict(
+        {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+    )
+    return TrainedModel(
+        model=model.eval(),
+        config=config,
+        spec=spec,
+        vocabulary_fingerprint=dataset["vocabulary_fingerprint"],
+        max_sequence_length=int(config.batches.max_sequence_length),
+    )
+
+
+def code_revision() -> str:
+    """Return the commit the code stands at, with ``+changes`` if the checkout differs; empty outside a checkout."""
+    root = Path(__file__).parents[1]
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+changes"], cwd=root, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return described.stdout.strip()

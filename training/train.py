@@ -1,0 +1,145 @@
+"""Trains a model: ``python -m training.train model=sasrec dataset=beauty``."""
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import hydra
+from omegaconf import DictConfig
+from rich.console import Console
+
+from roomrec.sequences.dataset import ProcessedDataset
+from training.configuration import check_command_line, one_sentence_errors
+
+INTERRUPTED_EXIT_CODE = 130
+"""What a shell reports for a process stopped by Ctrl-C."""
+
+
+class TrainingResult(NamedTuple):
+    """What a training run came to."""
+
+    folder: Path
+    """the run's folder"""
+    epochs: int
+    """finished, those before a resume included"""
+    steps: int
+    """optimiser steps, those before a resume included"""
+    seconds: float
+    """of this call"""
+    monitored: str
+    """name of the metric that chose the best checkpoint"""
+    best: float
+    """its best value"""
+    metrics: dict[str, float]
+    """of the last epoch"""
+
+
+def run(config: DictConfig) -> TrainingResult:
+    """Train as configured.
+
+    Args:
+        config: ``configs/train.yaml``, composed.
+
+    Returns:
+        Where the run lies and how good it became.
+
+    Raises:
+        ConfigurationError: If the run folder may not be written, or there is nothing to resume.
+        DatasetError: If the dataset is missing, unfinished or too small.
+        TrainingInterrupted: After Ctrl-C, when everything is saved.
+    """
+    # Everything that imports torch waits until the settings are known to be right.
+    import torch
+    from hydra.utils import instantiate
+
+    from training.callbacks.full_ranking import FullRankingValidation
+    from training.datamodule import BatchDataModule
+    from training.modules.recommender import RecommenderModule
+    from training.run_folder import (
+        LAST_CHECKPOINT,
+        check_same_dataset,
+        dataset_folder,
+        describe_run,
+        prepare_run_folder,
+        run_folder,
+    )
+    from training.trainer import build_trainer
+
+    began = time.monotonic()
+    folder = run_folder(config)
+    dataset = ProcessedDataset.open(dataset_folder(config))
+    negatives = instantiate(config.negatives, _partial_=True)(dataset=dataset)
+    source = instantiate(config.batches, _partial_=True)(dataset=dataset, negatives=negatives, seed=config.seed)
+    validation = FullRankingValidation(
+        dataset=dataset,
+        max_sequence_length=config.batches.max_sequence_length,
+        max_queries=config.validation.max_queries,
+        ks=config.validation.ks,
+        chunk_size=config.validation.chunk_size,
+    )
+    torch.manual_seed(config.seed)
+    module = RecommenderModule(
+        model=instantiate(config.model, _partial_=True)(spec=dataset.spec),
+        loss=instantiate(config.loss),
+        optimizer=instantiate(config.optimizer, _partial_=True),
+        seed=config.seed,
+    )
+    prepare_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
+    if config.resume:
+        check_same_dataset(folder, dataset)
+    with warnings.catch_warnings():
+        _ignore_what_is_meant()
+        trainer = build_trainer(config, folder=folder, validation=validation, num_batches=len(source))
+        describe_run(folder, config, dataset)
+        trainer.fit(
+            module,
+            datamodule=BatchDataModule(source=source, num_workers=config.trainer.num_workers),
+            ckpt_path=folder / LAST_CHECKPOINT if config.resume else None,
+            weights_only=True,
+        )
+    best = trainer.checkpoint_callback.best_model_score
+    return TrainingResult(
+        folder=folder,
+        epochs=trainer.current_epoch,
+        steps=trainer.global_step,
+        seconds=time.monotonic() - began,
+        monitored=str(config.validation.monitor),
+        best=float("nan") if best is None else float(best),
+        metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
+    )
+
+
+def _ignore_what_is_meant() -> None:
+    for message in (
+        ".*does not have many workers.*",  # a batch takes a few milliseconds of numpy
+        ".*your dataloader is not resumable.*",  # it starts at the step the trainer stands at
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it was
+        ".*GPU available but not used.*",  # trainer=cpu says so
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="train")
+def main(config: DictConfig) -> None:
+    """Train, and say in words how it ended."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    with one_sentence_errors():
+        from training.callbacks.interruption import TrainingInterrupted
+
+        try:
+            result = run(config)
+        except TrainingInterrupted as interruption:
+            console.print(f"{interruption}: continue with the same command and resume=true")
+            raise SystemExit(INTERRUPTED_EXIT_CODE) from None
+    console.print(
+        f"{result.epochs} epochs, {result.steps} steps in {result.seconds:.0f} s; "
+        f"best {result.monitored} {result.best:.4f}; {result.folder}"
+    )
+
+
+if __name__ == "__main__":
+    check_command_line("train")
+    main()

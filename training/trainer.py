@@ -1,0 +1,91 @@
+"""The Lightning trainer of a run: device, precision, loggers, checkpoints, early stopping."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from roomrec.errors import ConfigurationError
+from training.callbacks.interruption import SaveOnInterrupt
+from training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT
+
+
+def build_trainer(config: DictConfig, *, folder: Path, validation: Callback, num_batches: int) -> Trainer:
+    """Put a trainer together.
+
+    Args:
+        config: ``configs/train.yaml``, composed.
+        folder: The run's folder.
+        validation: Logs the monitored metric after every epoch.
+        num_batches: Batches of an epoch.
+
+    Raises:
+        ConfigurationError: If the config asks for a device the machine does not have.
+    """
+    accelerator, precision = choose_device(config.trainer.accelerator, config.trainer.precision)
+    monitored = str(config.validation.monitor)
+    mode = "min" if "loss" in monitored else "max"
+    checkpoints = folder / BEST_CHECKPOINT.parent
+    return Trainer(
+        accelerator=accelerator,
+        devices=config.trainer.devices,
+        strategy=config.trainer.strategy,
+        precision=precision,
+        max_epochs=config.max_epochs,
+        logger=[_csv_logger(folder, resume=config.resume), TensorBoardLogger(folder, name="", version="tensorboard")],
+        callbacks=[
+            validation,
+            SaveOnInterrupt(checkpoint=folder / LAST_CHECKPOINT),
+            RichProgressBar(leave=False),
+            EarlyStopping(monitored, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
+            ModelCheckpoint(
+                checkpoints,
+                filename=BEST_CHECKPOINT.stem,
+                monitor=monitored,
+                mode=mode,
+                save_last=True,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+        ],
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        log_every_n_steps=min(50, num_batches),
+    )
+
+
+def choose_device(accelerator: str, precision: str) -> tuple[str, str]:
+    """Settle ``auto``: a CUDA device computes in bf16 where it can, everything else in float32.
+
+    Args:
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        precision: ``auto`` or one of Lightning's.
+
+    Raises:
+        ConfigurationError: If ``gpu`` is asked for and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if accelerator == "gpu" and not has_cuda:
+        raise ConfigurationError("trainer=gpu needs a CUDA device and a CUDA build of torch: use trainer=cpu")
+    if accelerator == "auto":
+        accelerator = "gpu" if has_cuda else "cpu"
+    if precision == "auto":
+        precision = "bf16-mixed" if accelerator == "gpu" and torch.cuda.is_bf16_supported() else "32-true"
+    return accelerator, precision
+
+
+def _csv_logger(folder: Path, *, resume: bool) -> CSVLogger:
+    """A logger that writes ``metrics.csv``; after a resume it goes on below the rows that are there."""
+    rows = (folder / "metrics.csv").read_text() if resume and (folder / "metrics.csv").exists() else ""
+    (folder / "metrics.csv").unlink(missing_ok=True)
+    logger = CSVLogger(folder, name="", version="")
+    writer: Any = logger.experiment
+    if rows:
+        (folder / "metrics.csv").write_text(rows)
+        writer.metrics_keys = next(csv.reader(rows.splitlines()))
+    return logger
