@@ -50,7 +50,7 @@ class WorldConfig:
     views_per_session: float = 4.0
     slate_size: int = 6
     random_slot_rate: float = 0.4
-    direct_entry_rate: float = 0.4
+    direct_entry_rate: float = 0.5
     taste_drift: float = 0.04
     new_viewer_rate: float = 0.01
     new_streamer_rate: float = 0.01

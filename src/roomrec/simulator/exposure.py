@@ -77,7 +77,7 @@ def live_minutes(rooms: Rooms, random_slot_rate: float) -> LiveMinutes:
     live = (rooms.start_ms <= minute_ms) & (rooms.end_ms >= minute_ms + 2 * _MINUTE_MS)
     minute, room = np.nonzero(live)
     first = np.concatenate([[0], np.cumsum(live.sum(axis=1))])
-    popular = np.exp(rooms.popularity.astype(np.float64))[room]
+    popular = np.exp(0.8 * rooms.popularity.astype(np.float64))[room]
     popular /= np.maximum(np.bincount(minute, popular, minlength=MINUTES_A_DAY), 1e-12)[minute]
     uniform = 1.0 / np.maximum(live.sum(axis=1), 1)[minute]
     propensity = (1 - random_slot_rate) * popular + random_slot_rate * uniform

@@ -9,13 +9,13 @@ from roomrec.simulator.population import Population
 from roomrec.simulator.schedule import Rooms
 from roomrec.simulator.viewers import NUM_FAVOURITES, moods, tastes
 
-TASTE_WEIGHT: Final = 3.5
+TASTE_WEIGHT: Final = 3.0
 """Utility of a room or product that fits the taste exactly."""
 
-MOOD_WEIGHT: Final = 2.5
+MOOD_WEIGHT: Final = 3.2
 """Utility of the category the viewer is in the mood for."""
 
-POPULARITY_WEIGHT: Final = 0.6
+POPULARITY_WEIGHT: Final = 0.5
 """Utility of one standard deviation of a room's popularity."""
 
 QUALITY_WEIGHT: Final = 0.6

@@ -67,7 +67,7 @@ def make_viewers(
     taste_to = unit(aim - np.sum(aim * taste_from, axis=1, keepdims=True) * taste_from)
     favourite = _draw_favourites(taste_from, streamers, rng)
     discovered = rng.integers(0, 20, size=favourite.shape)
-    discovered[:, :2] = 0
+    discovered[:, :3] = 0
     spread = 0.7
     return Viewers(
         joined_day=joined_day,
@@ -77,7 +77,7 @@ def make_viewers(
         turn_per_day=rng.normal(scale=config.taste_drift, size=num).astype(np.float32),
         mood_offset_ms=rng.integers(MOOD_MS, size=num),
         favourite=favourite,
-        attachment=rng.uniform(1.0, 4.0, size=favourite.shape).astype(np.float32),
+        attachment=rng.uniform(2.5, 5.5, size=favourite.shape).astype(np.float32),
         favourite_from_day=np.maximum(joined_day[:, None] + discovered, streamers.joined_day[favourite]),
         activity=np.clip(config.daily_active_rate * np.exp(spread * rng.normal(size=num) - spread**2 / 2), 0.01, 0.95),
         hour=rng.normal(20.0, 1.2, size=num),
