@@ -1,1 +1,1 @@
-"""From candidates to a slate: re-ranking, fallback, explanation."""
+"""From ranked candidates to a slate: what to show when nothing is known, and why each item is shown."""

@@ -1,1 +1,1 @@
-"""Finding the best available items for a user vector."""
+"""Finding candidates among what is live: who may be shown, and who scores highest."""

@@ -1,0 +1,1 @@
+"""The HTTP contract: messages, routes and metrics."""

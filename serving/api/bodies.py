@@ -1,0 +1,74 @@
+"""Request bodies: read with a limit, and taken apart so that one bad line spoils nothing else."""
+
+from typing import Any, Final
+
+import msgspec
+from fastapi import HTTPException, Request
+
+from roomrec.events.validation import Rejection
+
+MALFORMED: Final = Rejection("malformed_json")
+"""Stands for a line that is not JSON."""
+
+_DECODE = msgspec.json.Decoder().decode
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
+
+
+async def read_body(request: Request, *, max_bytes: int) -> bytes:
+    """Read a body, refusing as soon as it is too long.
+
+    Raises:
+        HTTPException: 413 if the body is longer than ``max_bytes``, said or found.
+    """
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and len(said) < 19 and int(said) > max_bytes:
+        raise _too_long(max_bytes)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > max_bytes:
+            raise _too_long(max_bytes)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def split_events(body: bytes) -> list[Any]:
+    r"""Take a body apart into events: a JSON array, one JSON object, or one JSON object a line (NDJSON).
+
+    Args:
+        body: The body as it came.
+
+    Returns:
+        Whatever JSON values there are; ``MALFORMED`` for each line that is not JSON. Blank lines do not count.
+
+    Raises:
+        ValueError: If the body is empty, or begins like an array and is not one.
+
+    Example:
+        >>> split_events(b'{"a": 1}\nnonsense\n{"a": 2}')
+        [{'a': 1}, Rejection(reason='malformed_json'), {'a': 2}]
+    """
+    body = body.strip()
+    if not body:
+        raise ValueError("the body is empty: expected a JSON array of events, or one event a line")
+    if body.startswith(b"["):
+        try:
+            return list(_DECODE(body))
+        except _NOT_JSON as error:
+            raise ValueError(f"the body begins like a JSON array and is not one: {error}") from None
+    whole = _decode(body)
+    if whole is not MALFORMED:
+        return [whole]
+    return [_decode(line) for line in body.split(b"\n") if line.strip()]
+
+
+def _decode(line: bytes) -> Any:
+    try:
+        return _DECODE(line)
+    except _NOT_JSON:
+        return MALFORMED
+
+
+def _too_long(max_bytes: int) -> HTTPException:
+    return HTTPException(413, f"the body is longer than {max_bytes} bytes")

@@ -1,0 +1,134 @@
+"""What goes over HTTP, as the OpenAPI page shows it."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from roomrec.events.schema import MAX_ID_LENGTH
+
+ExternalId = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+
+
+class RecommendationRequest(BaseModel):
+    """Ask for rooms, or for products of one room."""
+
+    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [{"user_id": "u1", "k": 5}]})
+
+    user_id: ExternalId
+    surface: Literal["room_feed", "room_products"] = "room_feed"
+    room_id: ExternalId | None = Field(default=None, description="the room, for surface room_products")
+    k: int = Field(default=10, ge=1, description="most items wanted; the endpoint has a limit of its own")
+    context: dict[str, str | int | float | bool | None] | None = Field(
+        default=None, description="facts of the request: device, region"
+    )
+
+    @model_validator(mode="after")
+    def _room_products_need_a_room(self) -> Self:
+        if self.surface == "room_products" and self.room_id is None:
+            raise ValueError("room_id is needed for surface room_products")
+        return self
+
+
+class Reason(BaseModel):
+    """Why an item is shown; given only if it is true."""
+
+    code: str
+    text: str
+
+
+class Product(BaseModel):
+    """A product that can be bought in the room now."""
+
+    product_id: str
+    category: str | None
+    title: str | None
+    price_cents: int | None
+    stock: int | None
+    score: float
+    reasons: list[Reason]
+
+
+class Item(BaseModel):
+    """A live room with some of its products; for surface room_products a product, with its room."""
+
+    room_id: str
+    streamer_id: str
+    product_id: str | None = Field(default=None, description="only for surface room_products")
+    category: str | None
+    title: str | None
+    price_cents: int | None = Field(default=None, description="only for surface room_products")
+    stock: int | None = Field(default=None, description="only for surface room_products")
+    score: float
+    position: int = Field(description="0 is on top")
+    propensity: float = Field(description="probability with which this item was shown here")
+    reasons: list[Reason]
+    products: list[Product]
+
+
+class RecommendationResponse(BaseModel):
+    """A slate."""
+
+    request_id: str
+    model_version: str | None
+    variant: str
+    degraded: str | None = Field(
+        description="null, or why the slate is less than it could be: nothing_live, room_not_live, no_model, "
+        "model_failed, unknown_user, empty_history, fewer_than_k"
+    )
+    items: list[Item]
+
+
+class EventResult(BaseModel):
+    """What became of one event."""
+
+    event_id: str | None
+    status: Literal["accepted", "duplicate", "rejected"]
+    reason: str | None = Field(description="which rule a rejected event breaks")
+
+
+class EventsResponse(BaseModel):
+    """What became of each event of a body, in its order."""
+
+    accepted: int
+    duplicate: int
+    rejected: int
+    results: list[EventResult]
+
+
+class ModelsResponse(BaseModel):
+    """Versions, channels, and what the replica that answers runs."""
+
+    versions: list[str]
+    champion: str | None
+    challenger: str | None
+    serving: dict[str, Any] | None
+    load_failure: str | None
+
+
+class UserResponse(BaseModel):
+    """What the state knows of a viewer."""
+
+    user_id: str
+    followed_streamers: list[str]
+    history: list[dict[str, Any]]
+
+
+class ErasureReceipt(BaseModel):
+    """What was removed of a viewer, and where; and what was not."""
+
+    user_id: str
+    erased_at_ms: int
+    removed: dict[str, dict[str, int]]
+    not_removed: list[str]
+
+
+class Problem(BaseModel):
+    """Why a request was refused, in a sentence."""
+
+    detail: str
+
+
+class FieldProblem(BaseModel):
+    """Which field of a request is wrong, and why."""
+
+    detail: list[dict[str, Any]]

@@ -1,0 +1,55 @@
+"""Counters for Prometheus; with several replicas they add up across processes."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Content type of ``render``."""
+
+MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Where processes put their numbers for one another; has to be set before ``prometheus_client`` is imported."""
+
+_LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """What the endpoint counts. Labels have few values: never an id, never a path as it was asked for."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "roomrec_requests", "Requests by route and status", ["route", "status"], registry=self._registry
+        )
+        self.latency = Histogram(
+            "roomrec_request_seconds",
+            "Time to answer inside the replica, by route",
+            ["route"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self._registry,
+        )
+        self.degraded = Counter(
+            "roomrec_degraded", "Slates by reason code; none is a full slate", ["reason"], registry=self._registry
+        )
+        self.events = Counter("roomrec_events", "Events by what became of them", ["status"], registry=self._registry)
+        self.live_rooms = Gauge(
+            "roomrec_live_rooms", "Rooms that are live", registry=self._registry, multiprocess_mode="mostrecent"
+        )
+        self.load_failures = Gauge(
+            "roomrec_champion_not_loaded",
+            "1 while a replica could not load the champion and keeps the version before",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+
+    def render(self) -> bytes:
+        """Return all numbers in the text format of Prometheus."""
+        folder = os.environ.get(MULTIPROCESS_VARIABLE)
+        if not folder or not Path(folder).is_dir():
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together, path=folder)  # type: ignore[no-untyped-call]
+        return generate_latest(together)

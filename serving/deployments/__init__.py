@@ -1,0 +1,1 @@
+"""What answers a request: plain objects, and the thin Ray shell around them."""

@@ -1,0 +1,174 @@
+"""A bundle at work: encoders, and the vectors of everything that is live, kept up to date."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from roomrec.bundle import Bundle
+from roomrec.errors import BundleError
+from roomrec.features.items import ItemFacts
+from roomrec.features.vocabulary import Vocabulary
+from roomrec.ids import FIRST_INDEX
+from roomrec.retrieval.availability import product_facts, room_facts
+from roomrec.retrieval.exact import Hits, LiveIndex, best_scores
+from roomrec.sequences.history import History
+from serving.deployments.encoders import Encoders
+from serving.state.live_catalogue import LiveCatalogue
+
+_PROBE = ItemFacts(None, [], None, None, None)
+
+
+class Shelf(NamedTuple):
+    """The products that can be bought in one room now."""
+
+    product_ids: list[str]
+    vectors: npt.NDArray[np.float32]
+    """[n, D]"""
+
+
+class ServingModel:
+    """One version of the model, with the vectors of live rooms and of the products listed there.
+
+    Args:
+        version: Its name in the registry.
+        bundle: The opened bundle.
+
+    Raises:
+        BundleError: If the graphs cannot be loaded, fail on a first input, or give anything but finite vectors of the
+            length the manifest promises.
+    """
+
+    def __init__(self, version: str, bundle: Bundle) -> None:
+        self.version = version
+        self.manifest = bundle.manifest
+        self.vocabulary: Vocabulary = bundle.vocabulary
+        self.encoders = Encoders(bundle)
+        self._max_products = bundle.spec.max_products
+        self._known_row = {name: row for row, name in enumerate(bundle.item_vectors["id"].to_pylist())}
+        self._known_vectors = bundle.item_vector_matrix()
+        self._known_category = bundle.item_vectors["category"].to_pylist()
+        self.popularity = {(row["kind"], row["id"]): float(row["count"]) for row in bundle.popularity.to_pylist()}
+        self.rooms = LiveIndex(embedding_dim=self.encoders.embedding_dim)
+        self._encoded_rooms: dict[str, tuple[object, ...]] = {}
+        self._product_vectors: dict[str, tuple[ItemFacts, npt.NDArray[np.float32]]] = {}
+        self._shelves: dict[str, Shelf] = {}
+        self._try_out()
+
+    @classmethod
+    def open(cls, version: str, bundle: Bundle, catalogue: LiveCatalogue) -> Self:
+        """Load a bundle and encode everything that is live."""
+        model = cls(version, bundle)
+        model.follow(catalogue, room_ids=catalogue.rooms.keys())
+        return model
+
+    def follow(self, catalogue: LiveCatalogue, *, room_ids: Iterable[str]) -> None:
+        """Encode rooms that have started or changed, and forget those that have ended.
+
+        Args:
+            catalogue: What is live now.
+            room_ids: Rooms that may have changed since the last call.
+        """
+        new_rooms: dict[str, tuple[object, ...]] = {}
+        new_facts: list[ItemFacts] = []
+        products: set[str] = set()
+        for room_id in room_ids:
+            self._shelves.pop(room_id, None)
+            room = catalogue.rooms.get(room_id)
+            if room is None:
+                self.rooms.remove(room_id)
+                self._encoded_rooms.pop(room_id, None)
+                continue
+            products.update(room.listings)
+            facts = room_facts(room)
+            seen = (facts.streamer_id, *facts.product_ids[: self._max_products], None, facts.category, facts.title)
+            if self._encoded_rooms.get(room_id) != seen:
+                new_rooms[room_id] = seen
+                new_facts.append(facts)
+        if new_rooms:
+            self.rooms.put(list(new_rooms), self.encoders.encode_items(new_facts))
+            self._encoded_rooms.update(new_rooms)
+        self._encode_products(catalogue, products)
+        if len(self._product_vectors) > 2 * len(catalogue.products) + 1_000:
+            for product_id in self._product_vectors.keys() - catalogue.products.keys():
+                del self._product_vectors[product_id]
+
+    def shelf(self, catalogue: LiveCatalogue, room_id: str) -> Shelf:
+        """Return the products that can be bought in a room now, with their vectors."""
+        shelf = self._shelves.get(room_id)
+        if shelf is None:
+            product_ids = catalogue.available_products(room_id)
+            self._encode_products(catalogue, product_ids)
+            vectors = [self._product_vectors[product_id][1] for product_id in product_ids]
+            empty = np.empty((0, self.encoders.embedding_dim), dtype=np.float32)
+            shelf = Shelf(product_ids, np.stack(vectors) if vectors else empty)
+            self._shelves[room_id] = shelf
+        return shelf
+
+    def rank_products(self, catalogue: LiveCatalogue, room_id: str, query: npt.NDArray[np.float32], *, k: int) -> Hits:
+        """Rank the products that can be bought in a room now by dot product, best first."""
+        shelf = self.shelf(catalogue, room_id)
+        return best_scores(shelf.product_ids, shelf.vectors @ query, k=k)
+
+    def product_category(self, catalogue: LiveCatalogue, product_id: str) -> str | None:
+        """Return a product's category as the catalogue has it, else as training knew it."""
+        product = catalogue.products.get(product_id)
+        if product is not None and product.category is not None:
+            return product.category
+        row = self._known_row.get(product_id)
+        return None if row is None else self._known_category[row]
+
+    def can_read(self, history: History) -> bool:
+        """Whether a history holds at least one host or product this model knows."""
+        return bool((history.streamer_index >= FIRST_INDEX).any() or (history.product_index >= FIRST_INDEX).any())
+
+    def _encode_products(self, catalogue: LiveCatalogue, product_ids: Iterable[str]) -> None:
+        new: list[ItemFacts] = []
+        for product_id in product_ids:
+            product = catalogue.products.get(product_id)
+            facts = ItemFacts(None, [product_id], None, None, None) if product is None else product_facts(product)
+            known = self._product_vectors.get(product_id)
+            if known is not None and known[0] == facts:
+                continue
+            row = self._known_row.get(product_id)
+            if row is not None and facts.category is facts.title is facts.price_cents is None:
+                self._product_vectors[product_id] = (facts, self._known_vectors[row])
+            else:
+                new.append(facts)
+        if new:
+            for facts, vector in zip(new, _finite(self.encoders.encode_items(new)), strict=True):
+                self._product_vectors[facts.product_ids[0]] = (facts, vector)
+
+    def _try_out(self) -> None:
+        """Run both graphs once: a bundle whose hashes match may still not work."""
+        ids: Sequence[int] = [FIRST_INDEX] if self.vocabulary.size("streamer") > FIRST_INDEX else [0]
+        one = np.array(ids, dtype=np.int64)
+        history = History(
+            user=np.zeros(1, np.int64),
+            source_row=np.zeros(1, np.int64),
+            occurred_at_ms=np.zeros(1, np.int64),
+            event_type=np.ones(1, np.int64),
+            streamer_index=one,
+            product_index=np.zeros(1, np.int64),
+            watch_time_bucket=np.zeros(1, np.int64),
+        )
+        dim = self.encoders.embedding_dim
+        try:
+            vectors = [
+                self.encoders.encode_user(history, user_id="probe"),
+                self.encoders.encode_items([_PROBE])[0],
+            ]
+        except Exception as error:
+            raise BundleError(f"version {self.version} fails on a first input: {error}") from error
+        for name, vector in zip(("user", "item"), vectors, strict=True):
+            if vector.shape != (dim,):
+                raise BundleError(f"version {self.version}: {name}_vector has shape {vector.shape}, expected ({dim},)")
+            if not np.isfinite(vector).all():
+                raise BundleError(f"version {self.version}: {name}_vector holds numbers that are not finite")
+
+
+def _finite(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    if not np.isfinite(vectors).all():
+        raise ValueError("item vectors hold numbers that are not finite")
+    return vectors

@@ -1,0 +1,103 @@
+"""Settings of the endpoint: read once, from the environment or from a dictionary, then passed on."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from roomrec.errors import ConfigurationError
+
+PREFIX = "ROOMREC_"
+"""Every field of ``Settings`` may be set by an environment variable: ``ROOMREC_HISTORY_LIMIT=400``."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the endpoint runs; every value may come from ``ROOMREC_<NAME>`` in the environment.
+
+    Attributes:
+        registry: Folder of the bundle registry.
+        data: Folder of the event log and the state.
+        host: Address to listen on.
+        port: Port to listen on.
+        replicas: Processes that answer.
+        allow_no_model: Whether to answer with what is popular while there is no champion.
+        history_limit: Most events remembered for a viewer; at least the model's ``max_sequence_length``.
+        max_k: Most items one may ask for.
+        max_body_bytes: Longest request body; a longer one is answered 413.
+        max_events: Most events in one body.
+        poll_ms: How often a replica looks for a new champion and for events whose writer died.
+        state_bytes: Most bytes the state's file may grow to.
+    """
+
+    registry: str = "data/registry"
+    data: str = "data/serving"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    replicas: int = 1
+    allow_no_model: bool = False
+    history_limit: int = 200
+    max_k: int = 200
+    max_body_bytes: int = 8 << 20
+    max_events: int = 10_000
+    poll_ms: int = 500
+    state_bytes: int = 64 << 30
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any] | None = None, *, environment: Mapping[str, str] | None = None) -> Self:
+        """Read settings: what is given wins over the environment, the environment over the defaults.
+
+        Args:
+            given: Values by field name; None means not given.
+            environment: ``os.environ`` by default.
+
+        Raises:
+            ConfigurationError: If a value does not fit; the message names it.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {
+            name: environment[PREFIX + name.upper()]
+            for name in cls.__struct_fields__
+            if PREFIX + name.upper() in environment
+        }
+        values |= {name: value for name, value in (given or {}).items() if value is not None}
+        try:
+            settings = msgspec.convert(values, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(
+                f"settings do not fit: {error}; fields are {list(cls.__struct_fields__)}"
+            ) from None
+        for name in ("replicas", "history_limit", "max_k", "max_body_bytes", "max_events", "poll_ms", "state_bytes"):
+            if getattr(settings, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, received {getattr(settings, name)}")
+        if not 0 <= settings.port < 65536:
+            raise ConfigurationError(f"port must be in 0..65535, received {settings.port}")
+        return settings
+
+    @property
+    def registry_path(self) -> Path:
+        """The registry's folder."""
+        return Path(self.registry)
+
+    @property
+    def event_log_path(self) -> Path:
+        """The SQLite file of the event log."""
+        return Path(self.data) / "events.sqlite"
+
+    @property
+    def state_path(self) -> Path:
+        """The LMDB folder of the state."""
+        return Path(self.data) / "state"
+
+    def size_formula(self) -> str:
+        """Say how large the state gets, in a sentence.
+
+        An event of a history takes about 100 bytes with ids of 12 characters; LMDB rounds long records up to whole
+        pages of 4 KB, so a full history is counted as a third more.
+        """
+        full = self.history_limit * 100 * 4 // 3
+        return (
+            f"state size: viewers x min(events, {self.history_limit}) x 133 B + live rooms x (300 B + listings x 100 B)"
+            f" + products x 250 B + ended rooms x 80 B; a million viewers with full histories: {full / 1000:.1f} GB"
+        )

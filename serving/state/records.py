@@ -1,0 +1,104 @@
+"""What the state remembers of a viewer, and how an event changes it."""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from roomrec.events.schema import EVENT_TYPE_CODES
+from roomrec.features.vocabulary import Vocabulary
+from roomrec.sequences.history import HISTORY_EVENT_TYPES, History, ViewerEvents, build_history
+
+MAX_FOLLOWS: Final = 1_000
+"""Followed hosts remembered for one viewer, the newest."""
+
+EVENT_NAMES: Final = {code: name for name, code in EVENT_TYPE_CODES.items()}
+"""Code of a type to its name."""
+
+_IN_HISTORY = frozenset(HISTORY_EVENT_TYPES)
+
+
+class PastEvent(msgspec.Struct, array_like=True, order=True):
+    """One event of a viewer's history; the first two fields order it."""
+
+    occurred_at_ms: int
+    event_id: str
+    received_at_ms: int
+    event_type: int
+    streamer_id: str | None
+    product_id: str | None
+    room_id: str | None
+    watch_time_ms: int
+
+
+class UserRecord(msgspec.Struct, array_like=True):
+    """What is known of one viewer."""
+
+    user_id: str
+    events: list[PastEvent] = msgspec.field(default_factory=list)
+    """the newest events of the types a history is made of, oldest first"""
+    follows: dict[str, tuple[int, str]] = msgspec.field(default_factory=dict)
+    """streamer id -> when followed, and the event's id"""
+
+
+def apply_to_user(user: UserRecord, event: Mapping[str, Any], *, history_limit: int) -> bool:
+    """Change what is known of a viewer by one accepted event; the order in which events are applied does not matter.
+
+    Args:
+        user: The record, changed in place.
+        event: A viewer event that has not been applied before.
+        history_limit: Most events kept; of more, the oldest go.
+
+    Returns:
+        Whether the record has changed.
+    """
+    if event["event_type"] not in _IN_HISTORY:
+        return False
+    past = PastEvent(
+        event["occurred_at_ms"],
+        event["event_id"],
+        event["received_at_ms"],
+        EVENT_TYPE_CODES[event["event_type"]],
+        event.get("streamer_id"),
+        event.get("product_id"),
+        event.get("room_id"),
+        -1 if event.get("watch_time_ms") is None else event["watch_time_ms"],
+    )
+    key = (past.occurred_at_ms, past.event_id)
+    place = bisect_left(user.events, key, key=lambda known: (known.occurred_at_ms, known.event_id))
+    user.events.insert(place, past)
+    del user.events[:-history_limit]
+    if event["event_type"] == "follow" and key > user.follows.get(event["streamer_id"], (-1, "")):
+        user.follows[event["streamer_id"]] = key
+        if len(user.follows) > MAX_FOLLOWS:
+            del user.follows[min(user.follows, key=lambda streamer: user.follows[streamer])]
+    return True
+
+
+def user_history(user: UserRecord, vocabulary: Vocabulary) -> History:
+    """Turn a viewer's record into the arrays a model was trained on, by the function that made those.
+
+    Args:
+        user: What is known of the viewer.
+        vocabulary: The vocabulary of the model that will read the arrays.
+
+    Returns:
+        The history, oldest first.
+    """
+    past = user.events
+    count = len(past)
+    rank = {event_id: place for place, event_id in enumerate(sorted(event.event_id for event in past))}
+    return build_history(
+        ViewerEvents(
+            user=np.zeros(count, dtype=np.int64),
+            event_id=np.fromiter((rank[event.event_id] for event in past), np.int64, count),
+            event_type=np.fromiter((event.event_type for event in past), np.int64, count),
+            occurred_at_ms=np.fromiter((event.occurred_at_ms for event in past), np.int64, count),
+            received_at_ms=np.fromiter((event.received_at_ms for event in past), np.int64, count),
+            streamer_index=vocabulary.encode("streamer", [event.streamer_id for event in past]),
+            product_index=vocabulary.encode("product", [event.product_id for event in past]),
+            watch_time_ms=np.fromiter((event.watch_time_ms for event in past), np.int64, count),
+        )
+    )

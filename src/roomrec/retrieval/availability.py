@@ -1,0 +1,174 @@
+"""What may be shown now: records of rooms and products, and how room events change them in whatever order they come.
+
+The records forget nothing they need to place a late event: the newest by ``(occurred_at_ms, event_id)`` decides, and an
+end is final. Preprocessing follows the same rules, so an item that is not available at an instant is neither a
+candidate there nor an answer here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from roomrec.features.items import ROOM_LISTING_WINDOW_MS, ItemFacts
+
+Stamp = tuple[int, str]
+"""When an event occurred, and its id to tell two of the same instant apart: the greater one is the newer."""
+
+CATALOGUE_EVENT_TYPES: Final = frozenset(
+    {"room_start", "room_end", "product_listed", "product_unlisted", "product_pinned", "stock_changed"}
+)
+"""Events that change what may be shown."""
+
+
+class Listing(msgspec.Struct, array_like=True):
+    """One product in one room."""
+
+    first: Stamp | None = None
+    """the oldest ``product_listed``; None if only its end has been heard of"""
+    newest: Stamp = (-1, "")
+    """the newest ``product_listed`` or ``product_unlisted``"""
+    listed: bool = False
+    """what the newest said"""
+
+
+class RoomRecord(msgspec.Struct, array_like=True):
+    """A room that has not ended."""
+
+    room_id: str
+    started: Stamp | None = None
+    """the newest ``room_start``; None while only other events of the room have arrived"""
+    streamer_id: str | None = None
+    category: str | None = None
+    title: str | None = None
+    listings: dict[str, Listing] = msgspec.field(default_factory=dict)
+    """product id -> listing"""
+    pinned: Stamp = (-1, "")
+    """the newest ``product_pinned``"""
+    pinned_product_id: str | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the room has started (it has not ended, or there would be no record)."""
+        return self.started is not None
+
+
+class ProductRecord(msgspec.Struct, array_like=True):
+    """A product, wherever it is sold: it has one stock."""
+
+    product_id: str
+    described: Stamp = (-1, "")
+    """the newest ``product_listed``"""
+    category: str | None = None
+    title: str | None = None
+    price_cents: int | None = None
+    counted: Stamp = (-1, "")
+    """the newest event that knew the stock"""
+    stock: int | None = None
+    """pieces left; None if nobody ever said"""
+
+    @property
+    def in_stock(self) -> bool:
+        """Whether it can be bought as far as is known."""
+        return self.stock is None or self.stock > 0
+
+
+def stamp_of(event: Mapping[str, Any]) -> Stamp:
+    """Return what orders an event among others."""
+    return event["occurred_at_ms"], event["event_id"]
+
+
+def apply_to_room(room: RoomRecord, event: Mapping[str, Any]) -> None:
+    """Change a room's record by one of its events other than ``room_end``.
+
+    The result does not depend on the order in which events are applied.
+
+    Args:
+        room: The record, changed in place.
+        event: ``room_start``, ``product_listed``, ``product_unlisted`` or ``product_pinned`` of this room.
+
+    Raises:
+        ValueError: If the event is of another type.
+    """
+    stamp = stamp_of(event)
+    match event["event_type"]:
+        case "room_start":
+            if room.started is None or stamp > room.started:
+                context = event.get("context") or {}
+                room.started = stamp
+                room.streamer_id = event["streamer_id"]
+                room.category = context.get("category")
+                room.title = context.get("title")
+        case "product_listed" | "product_unlisted" as kind:
+            listing = room.listings.setdefault(event["product_id"], Listing())
+            if kind == "product_listed" and (listing.first is None or stamp < listing.first):
+                listing.first = stamp
+            if stamp > listing.newest:
+                listing.newest = stamp
+                listing.listed = kind == "product_listed"
+        case "product_pinned":
+            if stamp > room.pinned:
+                room.pinned = stamp
+                room.pinned_product_id = event["product_id"]
+        case other:
+            raise ValueError(f"event_type {other!r} does not change a room's record")
+
+
+def apply_to_product(product: ProductRecord, event: Mapping[str, Any]) -> None:
+    """Change a product's record by a ``product_listed`` or ``stock_changed`` event of this product, in any order.
+
+    Args:
+        product: The record, changed in place.
+        event: The event.
+    """
+    stamp = stamp_of(event)
+    if event["event_type"] == "product_listed" and stamp > product.described:
+        context = event.get("context") or {}
+        product.described = stamp
+        product.category = context.get("category")
+        product.title = context.get("title")
+        product.price_cents = event.get("amount_cents")
+    if event.get("stock") is not None and stamp > product.counted:
+        product.counted = stamp
+        product.stock = event["stock"]
+
+
+def available_products(room: RoomRecord, products: Mapping[str, ProductRecord]) -> list[str]:
+    """Return the ids of the products that can be bought in a room now: it is live, they are listed and in stock.
+
+    Args:
+        room: The room.
+        products: Records of at least its listed products; one without a record has no known stock.
+
+    Returns:
+        Product ids, ascending.
+    """
+    if not room.is_live:
+        return []
+    return sorted(
+        product_id
+        for product_id, listing in room.listings.items()
+        if listing.listed and (product_id not in products or products[product_id].in_stock)
+    )
+
+
+def room_facts(room: RoomRecord) -> ItemFacts:
+    """Return what the item encoder sees of a room: its products are those first listed in its listing window.
+
+    Raises:
+        ValueError: If the room has not started.
+    """
+    if room.started is None:
+        raise ValueError(f"room {room.room_id!r} has not started")
+    until = room.started[0] + ROOM_LISTING_WINDOW_MS
+    bag = sorted(
+        (listing.first, product_id)
+        for product_id, listing in room.listings.items()
+        if listing.first is not None and listing.first[0] <= until
+    )
+    return ItemFacts(room.streamer_id, [product_id for _, product_id in bag], room.category, room.title, None)
+
+
+def product_facts(product: ProductRecord) -> ItemFacts:
+    """Return what the item encoder sees of a product."""
+    return ItemFacts(None, [product.product_id], product.category, product.title, product.price_cents)
