@@ -1,7 +1,7 @@
 """Number columns to Arrow in the contract's schema: ids, nulls and contexts."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from roomrec.events.schema import EVENT_SCHEMA, EVENT_TYPES
 from roomrec.simulator.exposure import NUM_VIEWER_CONTEXTS, SURFACES
 from roomrec.simulator.mess import Deliveries
 from roomrec.simulator.population import Population
-from roomrec.simulator.rows import NONE
+from roomrec.simulator.rows import NONE, by_viewer
 from roomrec.simulator.schedule import NO_PRODUCT, Rooms
 from roomrec.simulator.words import CATEGORY_WORDS, DEVICES, REGIONS
 
@@ -38,6 +38,21 @@ def product_id(number: int) -> str:
 def room_id(day: int, streamer: int) -> str:
     """Return the external id of the room of a streamer on a day."""
     return f"r{day:04d}-{streamer:05d}"
+
+
+def parse_id(text: str, letter: str) -> int:
+    """Return the number in an external id, or raise ``ValueError``."""
+    if text[:1] != letter or not text[1:].isdecimal():
+        raise ValueError(f"{text!r} is not an id of this world, expected {letter!r} and digits")
+    return int(text[1:])
+
+
+def parse_room_id(text: str) -> tuple[int, int]:
+    """Return day and streamer in the external id of a room, or raise ``ValueError``."""
+    day, dash, streamer = text[1:].partition("-")
+    if text[:1] != "r" or not (dash and day.isdecimal() and streamer.isdecimal()):
+        raise ValueError(f"{text!r} is not an id of a room of this world, expected 'r', day, '-' and streamer")
+    return int(day), int(streamer)
 
 
 def contexts(population: Population, rooms: Rooms) -> pa.Array:
@@ -92,11 +107,15 @@ class EventEncoder:
         """
         rows = deliveries.rows
         room_ids = pa.array([room_id(rooms.day, streamer) for streamer in rooms.streamer.tolist()], pa.string())
-        prefix = f"e{self._population.config.seed}-{rooms.day:04d}-"
+        prefix = f"{self._population.config.seed}-{rooms.day:04d}-"
         types = pa.DictionaryArray.from_arrays(pa.array(rows.event_type - 1, pa.int8()), pa.array(EVENT_TYPES))
-        requests = _numbered(f"q{self._population.config.seed}-{rooms.day:04d}-", rows.request, 7)
+        requests = _numbered("q" + prefix, rows.request, 7)
         columns = [
-            _numbered(prefix, deliveries.number, 8),
+            pc.if_else(
+                pa.array(by_viewer(rows)),
+                _numbered("v" + prefix, deliveries.number, 8),
+                _numbered("r" + prefix, deliveries.number, 8),
+            ),
             types,
             pa.array(rows.at_ms),
             pa.array(deliveries.received_ms),
@@ -114,6 +133,20 @@ class EventEncoder:
             _take(day_contexts, rows.context),
         ]
         return pa.table(columns, schema=EVENT_SCHEMA)
+
+    def encode_fields(self, deliveries: Deliveries, rooms: Rooms, day_contexts: pa.Array) -> list[dict[str, Any]]:
+        """Encode deliveries as ``encode`` does, but as the fields a frontend would post.
+
+        Returns:
+            Events without their nulls and without ``received_at_ms``.
+        """
+        events = []
+        for row in self.encode(deliveries, rooms, day_contexts).to_pylist():
+            fields = {name: value for name, value in row.items() if value is not None and name != "received_at_ms"}
+            if "context" in fields:
+                fields["context"] = dict(fields["context"])
+            events.append(fields)
+        return events
 
 
 def _ids(letter: str, width: int, count: int) -> pa.Array:

@@ -21,8 +21,10 @@ NUM_VIEWER_CONTEXTS: Final = len(SURFACES) * len(DEVICES) * len(REGIONS)
 MINUTES_A_DAY: Final = 1_440
 """Who is live is looked up by the minute."""
 
+STAY_AWAY_UTILITY: Final = 2.0
+"""Utility of entering none of the rooms shown."""
+
 _MINUTE_MS = 60_000
-_STAY_AWAY_UTILITY = 2.0
 _CHUNK = 8_192
 
 
@@ -116,7 +118,7 @@ def show_slates(
     for slot in range(1, size):
         fresh[:, slot] = ~np.any(slate[:, :slot] == slate[:, slot, None], axis=1)
     utility = room_utility(population, rooms, user=user, at_ms=at_ms, room=slate)
-    offers = np.concatenate([utility, np.full((num, 1), _STAY_AWAY_UTILITY, dtype=np.float32)], axis=1)
+    offers = np.concatenate([utility, np.full((num, 1), STAY_AWAY_UTILITY, dtype=np.float32)], axis=1)
     choice = choose(offers, np.concatenate([fresh, np.ones((num, 1), dtype=bool)], axis=1), rng)
     enters = choice < size
     choice = np.minimum(choice, size - 1)

@@ -5,13 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from roomrec.events.schema import EVENT_TYPE_CODES, VIEWER_EVENT_TYPES
 from roomrec.simulator.config import WorldConfig
-from roomrec.simulator.rows import NONE, EventRows, take_rows
+from roomrec.simulator.rows import NONE, EventRows, by_viewer, number_rows, take_rows
 
 _HOUR_MS = 3_600_000
 _MAX_SKEW_MS = 8 * 60_000
-_NUM_VIEWER_TYPES = max(EVENT_TYPE_CODES[name] for name in VIEWER_EVENT_TYPES)
 
 
 class Deliveries(NamedTuple):
@@ -21,7 +19,7 @@ class Deliveries(NamedTuple):
     received_ms: npt.NDArray[np.int64]
     """[n]"""
     number: npt.NDArray[np.int64]
-    """[n] number of the event within its day; a duplicate has that of the first"""
+    """[n] number of the event, as ``number_rows`` gives it; a duplicate has that of the first"""
 
 
 def deliver(config: WorldConfig, rows: EventRows, *, day: int) -> Deliveries:
@@ -29,7 +27,7 @@ def deliver(config: WorldConfig, rows: EventRows, *, day: int) -> Deliveries:
 
     Args:
         config: Rates of each kind of mess.
-        rows: Events in order of time; an event's number is its place.
+        rows: Events in order of time.
         day: Counted from the first.
 
     Returns:
@@ -37,19 +35,21 @@ def deliver(config: WorldConfig, rows: EventRows, *, day: int) -> Deliveries:
     """
     rng = np.random.default_rng([config.seed, 104, day])
     num = len(rows.at_ms)
-    by_viewer = rows.event_type <= _NUM_VIEWER_TYPES
+    viewers = by_viewer(rows)
     received = rows.at_ms + 40 + np.exp(rng.normal(5.0, 0.8, size=num)).astype(np.int64)
     late = rng.random(num) < config.late_rate
     hours = np.where(rng.random(num) < 0.2, rng.uniform(24, 80, size=num), rng.exponential(4.0, size=num))
     received = np.where(late, received + (hours * _HOUR_MS).astype(np.int64), received)
-    skewed = by_viewer & ~late & (rng.random(num) < config.skew_rate)
+    skewed = viewers & ~late & (rng.random(num) < config.skew_rate)
     received = np.where(skewed, rows.at_ms - rng.integers(500, _MAX_SKEW_MS, size=num), received)
     again = np.flatnonzero(rng.random(num) < config.duplicate_rate)
     again_ms = received[again] + rng.exponential(60_000, size=len(again)).astype(np.int64) + 1
-    broken = np.flatnonzero(by_viewer & (rng.random(num) < config.broken_rate))
+    broken = np.flatnonzero(viewers & (rng.random(num) < config.broken_rate))
     source = np.concatenate([np.arange(num), again, broken])
     received = np.concatenate([received, again_ms, received[broken]])
-    number = np.concatenate([np.arange(num), again, num + np.arange(len(broken))])
+    numbers = number_rows(rows)
+    fresh = int(np.sum(viewers)) + np.arange(len(broken))
+    number = np.concatenate([numbers, numbers[again], fresh])
     is_broken = np.arange(len(source)) >= num + len(again)
     order = np.lexsort((number, received))
     delivered = take_rows(rows, source[order])

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from roomrec.events.schema import EVENT_TYPE_CODES
+from roomrec.events.schema import EVENT_TYPE_CODES, VIEWER_EVENT_TYPES
 
 NONE: Final = -1
 """Stands for null in every integer column."""
@@ -92,6 +92,20 @@ def join_rows(parts: list[EventRows]) -> EventRows:
 def take_rows(rows: EventRows, index: npt.NDArray[np.generic]) -> EventRows:
     """Pick events by number or by mask."""
     return EventRows._make(column[index] for column in rows)
+
+
+def number_rows(rows: EventRows) -> npt.NDArray[np.int64]:
+    """Number what rooms do and what viewers do, each from 0 in the order given.
+
+    Two counts, so that the ids of room events do not depend on what is known of viewers.
+    """
+    viewers = by_viewer(rows)
+    return np.where(viewers, np.cumsum(viewers), np.cumsum(~viewers)) - 1
+
+
+def by_viewer(rows: EventRows) -> npt.NDArray[np.bool_]:
+    """Return which events are of viewers, the others being of rooms."""
+    return rows.event_type <= len(VIEWER_EVENT_TYPES)
 
 
 def of_type(rows: EventRows, *event_types: str) -> npt.NDArray[np.bool_]:
