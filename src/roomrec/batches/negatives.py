@@ -166,7 +166,7 @@ def count_targets(dataset: ProcessedDataset) -> npt.NDArray[np.float64]:
 def _log_rate(weight: npt.NDArray[np.float64]) -> Float32Array:
     """Log of the share of each item; items that are never offered get the smallest share, which is never used."""
     least = weight[weight > 0].min() if (weight > 0).any() else 1.0
-    return np.log(np.maximum(weight, least) / max(weight.sum(), 1.0)).astype(np.float32)
+    return np.asarray(np.log(np.maximum(weight, least) / max(weight.sum(), 1.0)), dtype=np.float32)
 
 
 def _shared(item: Int64Array, positive: Int64Array, kind: npt.NDArray[np.integer]) -> SampledNegatives:

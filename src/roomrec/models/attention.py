@@ -54,7 +54,8 @@ class CausalSelfAttention(nn.Module):
         return mixed
 
     def _split_heads(self, x_BLD: Tensor) -> Tensor:
-        return x_BLD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        batch_size, length, width = x_BLD.shape
+        return x_BLD.reshape(batch_size, length, self.num_heads, width // self.num_heads).transpose(1, 2)
 
 
 def causal_mask(mask_BL: Tensor) -> Tensor:

@@ -57,7 +57,8 @@ class Block(nn.Module):
             asking_BQD, x_BQD, may_attend_B1QL = seen_BLD[:, -1:], x_BLD[:, -1:], may_attend_B1LL[:, :, -1:]
         x_BQD = x_BQD + self.dropout(self.attention(asking_BQD, seen_BLD, may_attend_B1QL))
         if self.norm_first:
-            return x_BQD + self.dropout(self.feed_forward(self.feed_forward_norm(x_BQD)))
+            refined: Tensor = x_BQD + self.dropout(self.feed_forward(self.feed_forward_norm(x_BQD)))
+            return refined
         x_BQD = self.attention_norm(x_BQD)
         normed: Tensor = self.feed_forward_norm(x_BQD + self.dropout(self.feed_forward(x_BQD)))
         return normed

@@ -28,7 +28,7 @@ def train_stops(histories: Histories) -> Int64Array:
     Training events come before the others in every history, since splits are cut by time.
     """
     seen = np.concatenate([[0], np.cumsum(histories.split == TRAIN_SPLIT, dtype=np.int64)])
-    return histories.offsets[:-1] + seen[histories.offsets[1:]] - seen[histories.offsets[:-1]]
+    return np.asarray(histories.offsets[:-1] + seen[histories.offsets[1:]] - seen[histories.offsets[:-1]])
 
 
 def train_targets(histories: Histories) -> npt.NDArray[np.bool_]:
