@@ -1,0 +1,128 @@
+"""Measures a trained run by full ranking: ``python -m training.evaluate run=sasrec-beauty``."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hydra
+from omegaconf import DictConfig
+from rich.console import Console
+
+from training.configuration import check_command_line, one_sentence_errors
+
+
+class EvaluationResult(NamedTuple):
+    """What an evaluation came to."""
+
+    folder: Path
+    """where the report lies: metrics.json, table.md, plot.png"""
+    rows: list[dict[str, Any]]
+    """one for each surface, segment and scorer"""
+    summary: dict[str, Any]
+    """headline numbers"""
+
+
+def run(config: DictConfig) -> EvaluationResult:
+    """Evaluate as configured.
+
+    Args:
+        config: ``configs/evaluate.yaml``, composed.
+
+    Returns:
+        The rows and where the report lies.
+
+    Raises:
+        ConfigurationError: If there is no such run, or ``split``, ``ks`` or ``headline_k`` makes no sense.
+        DatasetError: If the dataset is missing, unfinished, or another than the run was trained on.
+    """
+    # Everything that imports torch waits until the settings are known to be right.
+    check_settings(config)
+    from hydra.utils import instantiate
+
+    from training.evaluation.candidates import Candidates
+    from training.evaluation.encoder_scorer import EncoderScorer
+    from training.evaluation.plot import plot_report
+    from training.evaluation.ranking import rank_queries, sample_queries
+    from training.evaluation.report import headline, markdown, measure
+    from training.evaluation.trained_run import open_run
+
+    began = time.monotonic()
+    trained = open_run(str(config.run), data_dir=Path(config.data_dir), dataset=config.dataset)
+    dataset = trained.dataset
+    queries = sample_queries(dataset.queries(config.split), max_queries=config.max_queries)
+    candidates = Candidates(dataset, queries)
+    makers = [instantiate(baseline, _partial_=True) for baseline in config.baselines.values()]
+    baselines = [make(dataset, queries) for make in makers]
+    model = EncoderScorer(
+        dataset,
+        queries,
+        user_encoder=trained.model.user_encoder.to(config.device),
+        item_encoder=trained.model.item_encoder.to(config.device),
+        max_sequence_length=trained.max_sequence_length,
+        device=config.device,
+    )
+    rankings = {
+        scorer.name: rank_queries(dataset, queries, scorer, num_shown=max(config.ks), candidates=candidates)
+        for scorer in (model, *baselines)
+    }
+    rows = measure(dataset, queries, candidates, rankings, ks=list(config.ks))
+
+    folder = Path(config.data_dir) / "reports" / report_name(trained.folder.name, config.split)
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"{trained.folder.name}: {config.split} split of {dataset.summary.get('name', trained.dataset_folder.name)}"
+    (folder / "table.md").write_text(markdown(rows, title=title, ks=list(config.ks)), encoding="utf-8")
+    plot_report(rows, folder / "plot.png", title=title, ks=list(config.ks), k=config.headline_k)
+    summary = {
+        "run": trained.folder.name,
+        "split": config.split,
+        **headline(rows, k=config.headline_k),
+        "all_queries": len(queries.row),
+        "unavailable_targets": candidates.unavailable_targets,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    report = {"summary": summary, "ks": list(config.ks), "code_revision": trained.code_revision, "rows": rows}
+    (folder / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return EvaluationResult(folder, rows, summary)
+
+
+def report_name(run_name: str, split: str) -> str:
+    """Return the folder name of a report: the run's for the test split."""
+    return run_name if split == "test" else f"{run_name}-{split}"
+
+
+def check_settings(config: DictConfig) -> None:
+    """Refuse settings that make no sense.
+
+    Raises:
+        ConfigurationError: With the key and what was received.
+    """
+    from roomrec.errors import ConfigurationError
+    from roomrec.sequences.dataset import SPLITS
+
+    if config.split not in SPLITS:
+        raise ConfigurationError(f"split is {config.split!r}: choose one of {', '.join(SPLITS)}")
+    if not config.ks or any(not isinstance(k, int) or k < 1 for k in config.ks):
+        raise ConfigurationError(f"ks is {list(config.ks)}: expected whole numbers of at least 1")
+    if config.headline_k not in config.ks:
+        raise ConfigurationError(f"headline_k is {config.headline_k}: expected one of ks, {list(config.ks)}")
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")
+def main(config: DictConfig) -> None:
+    """Evaluate, show the tables, and end with one line of JSON."""
+    with one_sentence_errors():
+        result = run(config)
+        from training.evaluation.report import terminal_table
+
+        console = Console(stderr=True)
+        for surface in dict.fromkeys(row["surface"] for row in result.rows):
+            console.print(terminal_table(result.rows, surface=surface, k=config.headline_k))
+        console.print(f"{result.folder}: metrics.json, table.md, plot.png", soft_wrap=True, highlight=False)
+        sys.stdout.write(json.dumps(result.summary) + "\n")
+
+
+if __name__ == "__main__":
+    check_command_line("evaluate")
+    main()

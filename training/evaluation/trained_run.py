@@ -1,0 +1,73 @@
+"""A trained run together with the dataset it was trained on, for jobs that come after training."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+from torch import nn
+
+from roomrec.errors import ConfigurationError, DatasetError
+from roomrec.sequences.dataset import ProcessedDataset
+from training.run_folder import code_revision, load_trained_model
+
+
+class TrainedRun(NamedTuple):
+    """What evaluation and export need."""
+
+    folder: Path
+    """of the run"""
+    model: nn.Module
+    """has ``user_encoder`` and ``item_encoder``, on the CPU, in evaluation mode"""
+    config: DictConfig
+    """the composed config of training"""
+    max_sequence_length: int
+    """newest events the user encoder was trained to see"""
+    dataset: ProcessedDataset
+    """the one the run was trained on"""
+    dataset_folder: Path
+    """where it lies"""
+    code_revision: str
+    """of the code that runs now"""
+
+
+def open_run(run: str, *, data_dir: Path, dataset: str | None = None) -> TrainedRun:
+    """Open a run and its dataset.
+
+    Args:
+        run: A run's folder, or its name below ``data_dir/runs``.
+        data_dir: Where runs and datasets lie.
+        dataset: Folder or name of a dataset to use instead of the one the run names.
+
+    Raises:
+        ConfigurationError: If there is no such run.
+        DatasetError: If the dataset is missing or has another vocabulary than the run was trained with.
+    """
+    folder = find(run, data_dir / "runs")
+    if not folder.is_dir():
+        runs = data_dir / "runs"
+        known = sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+        raise ConfigurationError(f"run={run}: there is no such run in {runs}; found {known}")
+    trained = load_trained_model(folder)
+    named = str(dataset or trained.config.dataset)
+    dataset_folder = find(named, data_dir / "processed")
+    opened = ProcessedDataset.open(dataset_folder)
+    if opened.vocabulary.fingerprint() != trained.vocabulary_fingerprint:
+        raise DatasetError(
+            f"{dataset_folder} has another vocabulary than {folder} was trained with: choose the right dataset=..., or "
+            "train again"
+        )
+    return TrainedRun(
+        folder=folder,
+        model=trained.model,
+        config=trained.config,
+        max_sequence_length=trained.max_sequence_length,
+        dataset=opened,
+        dataset_folder=dataset_folder,
+        code_revision=code_revision() or "unknown",
+    )
+
+
+def find(name: str, root: Path) -> Path:
+    """Return the folder itself if it is one, else the folder of that name below the root."""
+    given = Path(name)
+    return given if given.is_dir() else root / name
