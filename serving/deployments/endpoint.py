@@ -67,7 +67,7 @@ class Endpoint:
         self._registry = registry
         self._now_ms = now_ms
         self.catalogue = LiveCatalogue(store, log)
-        self._recommender = Recommender(self.catalogue, now_ms=now_ms)
+        self._recommender = Recommender(self.catalogue, history_limit=settings.history_limit, now_ms=now_ms)
         self._wanted: str | None = None
         self._changed_while_loading: set[str] | None = None
         self._loading = asyncio.Lock()
@@ -100,7 +100,7 @@ class Endpoint:
             endpoint.catalogue.refresh()
             endpoint._load_first()
         except BaseException:
-            endpoint._close_files()
+            endpoint.close_files()
             raise
         return endpoint
 
@@ -115,7 +115,7 @@ class Endpoint:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
             self._watching = None
-        self._close_files()
+        self.close_files()
 
     def recommend(self, query: Query) -> Slate:
         """Answer a request with everything that was accepted before it, by any replica.
@@ -332,7 +332,8 @@ class Endpoint:
             "live_rooms": len(model.rooms),
         }
 
-    def _close_files(self) -> None:
+    def close_files(self) -> None:
+        """Let go of log and state; for an endpoint that was never started."""
         self._writer.close()
         self._store.close()
         self._log.close()

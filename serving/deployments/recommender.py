@@ -1,7 +1,6 @@
 """One request to one slate: state -> encode -> retrieve what is live -> policy."""
 
 import logging
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
@@ -75,12 +74,14 @@ class Recommender:
 
     Args:
         catalogue: What is live, refreshed by the caller.
+        history_limit: Most events the state remembers of a viewer: with fewer, nothing has been forgotten.
         now_ms: The clock, epoch milliseconds.
     """
 
-    def __init__(self, catalogue: LiveCatalogue, *, now_ms: Callable[[], int] | None = None) -> None:
+    def __init__(self, catalogue: LiveCatalogue, *, history_limit: int, now_ms: Callable[[], int]) -> None:
         self._catalogue = catalogue
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        self._history_limit = history_limit
+        self._now_ms = now_ms
         self._popular: frozenset[str] = frozenset()
         self._popular_at_ms = -_POPULAR_FOR_MS
 
@@ -243,7 +244,7 @@ class Recommender:
             bought_products=bought,
             bought_categories=self._categories(model, bought),
             seen_products={event.product_id for event in user.events if event.event_type in _SEEN and event.product_id},
-            has_history=bool(user.events),
+            is_known_whole=0 < len(user.events) < self._history_limit,
         )
 
     def _categories(self, model: ServingModel | None, product_ids: "set[str] | list[str]") -> set[str]:

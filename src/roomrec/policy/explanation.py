@@ -50,7 +50,8 @@ class ViewerFacts(NamedTuple):
     bought_categories: Collection[str] = frozenset()
     seen_products: Collection[str] = frozenset()
     """products clicked or put in the cart"""
-    has_history: bool = False
+    is_known_whole: bool = False
+    """something is known, and nothing has been forgotten: only then may one say what the viewer never saw"""
 
 
 class RoomFacts(NamedTuple):
@@ -94,7 +95,7 @@ def explain_room(room: RoomFacts, viewer: ViewerFacts) -> list[Reason]:
         and any(category in viewer.bought_categories for category in room.product_categories),
         "popular_now": room.is_popular_now,
         "just_started": 0 <= room.age_ms < JUST_STARTED_MS,
-        "new_host": viewer.has_history and not follows and not watched,
+        "new_host": viewer.is_known_whole and not follows and not watched,
     }
     return _told(true, ROOM_SENTENCES)
 

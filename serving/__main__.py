@@ -1,0 +1,189 @@
+"""``python -m serving``: start the endpoint; ``python -m serving rebuild-state``: make the state again from the log."""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from roomrec.errors import RoomRecError
+from serving.settings import Settings
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "OMP_NUM_THREADS": "1",
+}
+"""Set before Ray is imported, unless the caller has set them: replicas at normal priority, no thread hops for user
+code, and devices left visible to replicas that reserve none."""
+
+_STOPPED_BY_SIGNAL = 130
+
+application = typer.Typer(
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    help="Serve live recommendations. Every option may also be set in the environment, as ROOMREC_<NAME>.",
+)
+_console = Console(highlight=False, soft_wrap=True)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Registry = Annotated[str | None, typer.Option(help="Folder of the bundle registry (default data/registry)")]
+Data = Annotated[str | None, typer.Option(help="Folder of event log and state (default data/serving)")]
+
+
+@application.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    registry: Registry = None,
+    data: Data = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1)")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (default 8000)")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Processes that answer (default 1)")] = None,
+    allow_no_model: Annotated[
+        bool, typer.Option("--allow-no-model", help="Start without a champion and show what is popular.")
+    ] = False,
+) -> None:
+    """Start the endpoint and keep it running until Ctrl-C."""
+    if context.invoked_subcommand is not None:
+        return
+    try:
+        settings = Settings.read(
+            {
+                "registry": _absolute(registry),
+                "data": _absolute(data),
+                "host": host,
+                "port": port,
+                "replicas": replicas,
+                "allow_no_model": allow_no_model or None,
+            }
+        )
+        settings = msgspec.structs.replace(
+            settings, registry=os.path.abspath(settings.registry), data=os.path.abspath(settings.data)
+        )
+        _refuse_taken_port(settings.host, settings.port)
+        _prepare(settings)
+    except (RoomRecError, OSError) as error:
+        _errors.print(f"cannot start: {error}", markup=False)
+        raise typer.Exit(1) from None
+    raise typer.Exit(_serve(settings))
+
+
+@application.command("rebuild-state")
+def rebuild_state(data: Data = None) -> None:
+    """Drop the state and make it again from the event log; a running endpoint follows."""
+    from serving.state.event_log import SqliteEventLog
+    from serving.state.state_store import LmdbStateStore
+
+    settings = Settings.read({"data": _absolute(data)})
+    if not settings.event_log_path.exists():
+        _errors.print(f"cannot rebuild: there is no event log {settings.event_log_path}", markup=False)
+        raise typer.Exit(1)
+    started = time.perf_counter()
+    try:
+        log = SqliteEventLog(settings.event_log_path)
+        store = LmdbStateStore(
+            settings.state_path, log, history_limit=settings.history_limit, map_bytes=settings.state_bytes
+        )
+        position = store.rebuild()
+        store.close()
+        log.close()
+    except RoomRecError as error:
+        _errors.print(f"cannot rebuild: {error}", markup=False)
+        raise typer.Exit(1) from None
+    seconds = time.perf_counter() - started
+    _console.print(f"state rebuilt up to event {position.applied_seq} in {seconds:.1f} s", markup=False)
+
+
+def _prepare(settings: Settings) -> None:
+    """Open everything once before replicas do: what is wrong is said in a sentence, and the state is caught up."""
+    from serving.deployments.endpoint import Endpoint
+
+    Endpoint.open(settings).close_files()
+
+
+def _serve(settings: Settings) -> int:
+    started = time.perf_counter()
+    metrics = Path(settings.data) / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir(parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    stop = threading.Event()
+    _on_signals(lambda *_: stop.set())
+
+    import ray
+    from ray import serve
+
+    from serving.app import APPLICATION, build_app
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, namespace=APPLICATION)
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        serve.start(
+            http_options={"host": settings.host, "port": settings.port},
+            logging_config={"log_level": "ERROR", "enable_access_log": False},
+        )
+        serve.run(build_app(msgspec.to_builtins(settings)), name=APPLICATION)
+        _on_signals(lambda *_: stop.set())  # once more: Ray puts a handler of its own on SIGTERM
+        _console.print(
+            f"ready: http://{settings.host}:{settings.port} (docs at /docs), {settings.replicas} replica(s), "
+            f"started in {time.perf_counter() - started:.1f} s",
+            markup=False,
+        )
+        _console.print(settings.size_formula(), markup=False)
+        stop.wait()
+        _console.print("stopping", markup=False)
+    except Exception as error:
+        if stop.is_set():
+            return _STOPPED_BY_SIGNAL
+        _errors.print(f"cannot start: {error}", markup=False)
+        return 1
+    finally:
+        _shut_down()
+    return 0
+
+
+def _shut_down() -> None:
+    import ray
+    from ray import serve
+
+    _on_signals(signal.SIG_IGN)
+    serve.shutdown()
+    ray.shutdown()
+
+
+def _on_signals(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f"{host}:{port} cannot be listened on ({error.strerror}); choose another with --port"
+            ) from None
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else os.path.abspath(path)
+
+
+if __name__ == "__main__":
+    application()
