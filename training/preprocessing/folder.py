@@ -40,7 +40,9 @@ def unfinished_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DatasetError(f"another run is writing {target} now: wait for it, or choose another name=...") from None
+            raise DatasetError(
+                f"another run is writing {target} now: wait for it, or choose another name=..."
+            ) from None
         _empty(unfinished)
         try:
             yield unfinished

@@ -18,7 +18,8 @@ from roomrec.sequences.dataset import SPLITS
 from roomrec.sequences.history import HISTORY_EVENT_TYPES, ViewerEvents, build_history
 from roomrec.sequences.labels import label_targets
 from roomrec.sequences.splitting import Splitting, UnsplitHistories
-from training.preprocessing.catalogue import Items, Rooms, room_numbers
+from training.preprocessing.items import Items
+from training.preprocessing.rooms import Rooms, room_numbers
 from training.preprocessing.shuffle import Shuffle
 
 _COLUMNS: Final = (
@@ -119,7 +120,7 @@ class HistoryBuilder:
         # a type that may be a target is one only where there is something to recommend
         target &= item > OOV_INDEX
         present, offsets = _offsets(history.user)
-        split = self.splitting.assign(
+        split, target = self.splitting.assign(
             UnsplitHistories(
                 user_ids=[names[order[user]] for user in present.tolist()],
                 offsets=offsets,
@@ -218,12 +219,14 @@ def _offsets(user: Int64Array) -> tuple[Int64Array, Int64Array]:
 
 
 def _count(histories: pa.Table, written: Written) -> None:
-    split, target = (np.concatenate([np.asarray(c.flatten()) if not pa.types.is_boolean(c.type.value_type) else c.flatten().to_numpy(zero_copy_only=False) for c in histories[name].chunks]) for name in ("split", "target"))
-    users = np.repeat(np.arange(len(histories)), np.diff(np.concatenate([[0], np.cumsum(pc.list_value_length(histories["split"]).to_numpy())])))
-    written.num_sequences += len(histories)
+    columns = histories.combine_chunks()
+    offsets, split = (columns["split"].chunk(0).offsets.to_numpy(), columns["split"].chunk(0).flatten().to_numpy())
+    target = columns["target"].chunk(0).flatten().to_numpy(zero_copy_only=False)
+    user = np.repeat(np.arange(len(columns)), np.diff(offsets))
+    written.num_sequences += len(columns)
     written.num_events += len(split)
     for name, code in SPLITS.items():
         asked = (split == code) & target
         written.splits[name]["events"] += int((split == code).sum())
         written.splits[name]["targets"] += int(asked.sum())
-        written.splits[name]["users"] += len(np.unique(users[asked]))
+        written.splits[name]["users"] += len(np.unique(user[asked]))

@@ -82,9 +82,7 @@ class Shuffle:
             # the files come in no order that could be relied on, and neither do their rows
             yield pa.concat_tables(pieces).sort_by("row").combine_chunks()
 
-    def count(
-        self, files: Sequence[Path], key: str, *, before_ms: int | None, held_out: bool = True
-    ) -> pa.Table:
+    def count(self, files: Sequence[Path], key: str, *, before_ms: int | None, held_out: bool = True) -> pa.Table:
         """Count the rows of each key.
 
         Args:
@@ -108,9 +106,7 @@ class Shuffle:
         """Return one row for each room: when the first and last thing happened in it, ordered by id."""
         at_ms = self._column("occurred_at_ms")
         seen = self._read(files, "room_id", None).groupby("room_id")
-        found = seen.agg(
-            at_ms.min().alias("first_ms"), at_ms.max().alias("last_ms"), self._column("streamer_id").min()
-        )
+        found = seen.agg(at_ms.min().alias("first_ms"), at_ms.max().alias("last_ms"), self._column("streamer_id").min())
         return _plain(found.to_arrow()).sort_by("room_id")
 
     def select(self, files: Sequence[Path], *, columns: Sequence[str], event_types: Sequence[int]) -> pa.Table:
@@ -136,3 +132,8 @@ def _plain(table: pa.Table) -> pa.Table:
         for field in table.schema
     ]
     return table.cast(pa.schema(fields)).combine_chunks()
+
+
+def rows_of(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Iterate over rows as tuples of a few columns."""
+    return zip(*(table[name].to_pylist() for name in names), strict=True)

@@ -90,9 +90,7 @@ def stage(source: Source, *, work: Path, rejected: Path, advance: Callable[[int]
     return staged
 
 
-def _accepted(
-    source: Source, staged: Staged, rejected: Path, advance: Callable[[int], None]
-) -> Iterator[pa.Table]:
+def _accepted(source: Source, staged: Staged, rejected: Path, advance: Callable[[int], None]) -> Iterator[pa.Table]:
     num_files = 0
     for piece in source.read():
         accepted, broken = validate_table(piece.events)
@@ -121,8 +119,10 @@ def _narrow(events: pa.Table, *, held_out: bool) -> pa.Table:
         "title": _fact(events, "title"),
         "held_out": pa.repeat(pa.scalar(held_out), len(events)),
     }
-    return pa.table([columns.get(name, events[name] if name in events.column_names else None) for name in STAGED_SCHEMA.names],
-                    schema=STAGED_SCHEMA)
+    return pa.table(
+        [columns.get(name, events[name] if name in events.column_names else None) for name in STAGED_SCHEMA.names],
+        schema=STAGED_SCHEMA,
+    )
 
 
 def _fact(events: pa.Table, key: str) -> pa.ChunkedArray:

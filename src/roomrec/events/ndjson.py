@@ -83,7 +83,7 @@ def write_ndjson(tables: Iterable[pa.Table], file: Path) -> int:
 
 def _open(file: Path, mode: str) -> IO[bytes]:
     if file.suffix != ".gz":
-        return open(file, mode)  # noqa: SIM115  (closed by the caller's `with`)
+        return open(file, mode)
     # no time stamp inside, so that equal events make equal bytes
     return gzip.GzipFile(file, mode, mtime=0)  # type: ignore[return-value]
 

@@ -239,9 +239,7 @@ def _check(events: pa.Table) -> tuple[npt.NDArray[np.int64], list[str]]:
     codes = pc.index_in(events["event_type"], value_set=pa.array(EVENT_TYPES))
     code = np.asarray(pc.fill_null(codes, -1)) + 1
     reject(code == 0, "unknown_event_type")
-    occurred, received = (
-        np.asarray(pc.fill_null(events[name], 0)) for name in ("occurred_at_ms", "received_at_ms")
-    )
+    occurred, received = (np.asarray(pc.fill_null(events[name], 0)) for name in ("occurred_at_ms", "received_at_ms"))
     reject(occurred < MIN_OCCURRED_AT_MS, "occurred_before_epoch")
     reject(received < MIN_OCCURRED_AT_MS, "received_before_epoch")
     reject(occurred - np.maximum(received, MIN_OCCURRED_AT_MS) > MAX_CLOCK_SKEW_MS, "occurred_in_future")

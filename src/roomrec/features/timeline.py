@@ -72,12 +72,14 @@ def product_intervals(
         (array([20, 50]), array([30, 90]))
     """
     order = np.lexsort((listings.room, listings.product))
-    product, room, at_ms, listed = (column[order] for column in listings)
+    product, room, at_ms = (column[order] for column in (listings.product, listings.room, listings.at_ms))
+    listed = listings.listed[order]
     until = _until_next((product, room), at_ms)
     # listed again while listed: one interval that goes on
     shown = Intervals(product[listed], room[listed], at_ms[listed], until[listed])
     shown = shown._replace(
-        from_ms=np.maximum(shown.from_ms, room_from_ms[shown.room]), to_ms=np.minimum(shown.to_ms, room_to_ms[shown.room])
+        from_ms=np.maximum(shown.from_ms, room_from_ms[shown.room]),
+        to_ms=np.minimum(shown.to_ms, room_to_ms[shown.room]),
     )
     sold_out = _sold_out(stocks)
     return _joined(_without(_not_empty(shown), sold_out))
@@ -118,9 +120,7 @@ def _joined(intervals: Intervals) -> Intervals:
         ]
     )
     first, last = np.append(True, ~touch), np.append(~touch, True)
-    return Intervals(
-        intervals.product[first], intervals.room[first], intervals.from_ms[first], intervals.to_ms[last]
-    )
+    return Intervals(intervals.product[first], intervals.room[first], intervals.from_ms[first], intervals.to_ms[last])
 
 
 def _without(shown: Intervals, sold_out: Intervals) -> Intervals:

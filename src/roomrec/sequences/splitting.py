@@ -36,6 +36,15 @@ class UnsplitHistories(NamedTuple):
     """Whether the log knows in which order things happened"""
 
 
+class Assignment(NamedTuple):
+    """What a splitting decides."""
+
+    split: Int8Array
+    """[T]"""
+    target: npt.NDArray[np.bool_]
+    """[T] the labels that are left: a publisher's split asks for some of them only"""
+
+
 class Splitting(Protocol):
     """A way to split."""
 
@@ -48,8 +57,8 @@ class Splitting(Protocol):
         """Return the instants that separate splits, for a log that spans ``[first_ms, last_ms]``."""
         ...
 
-    def assign(self, histories: UnsplitHistories, boundaries: dict[str, int]) -> Int8Array:
-        """Return the split of each event, shape ``[T]``."""
+    def assign(self, histories: UnsplitHistories, boundaries: dict[str, int]) -> Assignment:
+        """Return the split of each event, and the labels."""
         ...
 
 
@@ -70,15 +79,15 @@ class LeaveOneOut:
         """Return nothing: places in a history separate splits, not instants."""
         return {}
 
-    def assign(self, histories: UnsplitHistories, boundaries: dict[str, int]) -> Int8Array:
-        """Return the split of each event, shape ``[T]``."""
+    def assign(self, histories: UnsplitHistories, boundaries: dict[str, int]) -> Assignment:
+        """Return the split of each event, and the labels."""
         split = np.full(len(histories.target), TRAIN_SPLIT, dtype=np.int8)
         targets = np.flatnonzero(histories.target)
         first, stop = (np.searchsorted(targets, bounds) for bounds in (histories.offsets[:-1], histories.offsets[1:]))
         long = stop - first >= 3
         _mark(split, targets[stop[long] - 2], histories.offsets[1:][long], VALIDATION_SPLIT)
         _mark(split, targets[stop[long] - 1], histories.offsets[1:][long], TEST_SPLIT)
-        return split
+        return Assignment(split, histories.target)
 
 
 class ByTime:
@@ -107,25 +116,26 @@ class ByTime:
         test = _instant(self._test_from, first_ms, last_ms, key="splitting.test_from")
         if not first_ms < validation < test <= last_ms:
             raise ConfigurationError(
-                f"splitting.validation_from is {_show(validation)} and splitting.test_from {_show(test)}: they must lie "
-                f"in this order inside the log, which spans {_show(first_ms)} to {_show(last_ms)}"
+                f"splitting.validation_from is {_show(validation)} and splitting.test_from {_show(test)}: they must "
+                f"lie in this order inside the log, which spans {_show(first_ms)} to {_show(last_ms)}"
             )
         return {"validation_from_ms": validation, "test_from_ms": test}
 
-    def assign(self, histories: UnsplitHistories, boundaries: dict[str, int]) -> Int8Array:
-        """Return the split of each event, shape ``[T]``."""
+    def assign(self, histories: UnsplitHistories, boundaries: dict[str, int]) -> Assignment:
+        """Return the split of each event, and the labels."""
         at_ms = histories.occurred_at_ms
         split = np.full(len(at_ms), TRAIN_SPLIT, dtype=np.int8)
         split[at_ms >= boundaries["validation_from_ms"]] = VALIDATION_SPLIT
         split[at_ms >= boundaries["test_from_ms"]] = TEST_SPLIT
-        return split
+        return Assignment(split, histories.target)
 
 
 class Given:
     """What the log's publisher set apart is test; a little of the rest validates.
 
     Validation asks the same kind of question as test: of the users drawn for it, the last event (in a log without
-    order, any one event) of a type that is held out validates. In an ordered log what follows it no longer trains.
+    order, any one event) of a type that is held out validates. In an ordered log what follows it up to the held-out
+    events is neither trained on nor asked for.
 
     Args:
         validation_share: Share of the users drawn for validation, 0 to 1. The others train with all they have.
@@ -145,11 +155,12 @@ class Given:
         """Return nothing: the publisher separates splits, not instants."""
         return {}
 
-    def assign(self, histories: UnsplitHistories, boundaries: dict[str, int]) -> Int8Array:
-        """Return the split of each event, shape ``[T]``."""
+    def assign(self, histories: UnsplitHistories, boundaries: dict[str, int]) -> Assignment:
+        """Return the split of each event, and the labels."""
         split = np.where(histories.held_out, TEST_SPLIT, TRAIN_SPLIT).astype(np.int8)
         asked = np.unique(histories.event_type[histories.held_out & histories.target])
         may = histories.target & ~histories.held_out & np.isin(histories.event_type, asked)
+        target = histories.target.copy()
         for row, user_id in enumerate(histories.user_ids):
             draw = zlib.crc32(f"{self._seed}:{user_id}".encode()) / 2**32
             if draw >= self._validation_share:
@@ -159,11 +170,12 @@ class Given:
             if not len(places):
                 continue
             if histories.ordered:
-                rest = slice(places[-1], stop)
-                split[rest] = np.maximum(split[rest], VALIDATION_SPLIT)
+                rest = places[-1] + np.flatnonzero(split[places[-1] : stop] == TRAIN_SPLIT)
+                split[rest] = VALIDATION_SPLIT
+                target[rest[1:]] = False
             else:
                 split[places[zlib.crc32(f"{self._seed}:{user_id}:place".encode()) % len(places)]] = VALIDATION_SPLIT
-        return split
+        return Assignment(split, target)
 
 
 def _mark(split: Int8Array, start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64], value: int) -> None:

@@ -52,6 +52,10 @@ class Native:
         """Return nothing: products describe themselves in ``product_listed`` events."""
         return PRODUCT_SCHEMA.empty_table()
 
+    def notes(self) -> dict[str, int]:
+        """Return nothing: no decision was taken on what the files say."""
+        return {}
+
     def _read_parquet(self, file: Path) -> Iterator[SourceBatch]:
         try:
             with pq.ParquetFile(file) as parquet:

@@ -49,6 +49,10 @@ class Source(Protocol):
         """Return what is known of products apart from events, in ``PRODUCT_SCHEMA``; mostly nothing."""
         ...
 
+    def notes(self) -> dict[str, int]:
+        """Return counts of the decisions taken on what the files say, once everything was read."""
+        ...
+
 
 def batch(*, num_events: int, held_out: bool = False, **columns: Any) -> SourceBatch:
     """Make a piece from a few columns; the others are null, and events are received when they occur.
