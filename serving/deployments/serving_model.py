@@ -100,7 +100,7 @@ class ServingModel:
         if shelf is None:
             product_ids = catalogue.available_products(room_id)
             self._encode_products(catalogue, product_ids)
-            vectors = [self._product_vectors[product_id][1] for product_id in product_ids]
+            vectors = [self._product_vector(product_id) for product_id in product_ids]
             empty = np.empty((0, self.encoders.embedding_dim), dtype=np.float32)
             shelf = Shelf(product_ids, np.stack(vectors) if vectors else empty)
             self._shelves[room_id] = shelf
@@ -123,18 +123,19 @@ class ServingModel:
         """Whether a history holds at least one host or product this model knows."""
         return bool((history.streamer_index >= FIRST_INDEX).any() or (history.product_index >= FIRST_INDEX).any())
 
+    def _product_vector(self, product_id: str) -> npt.NDArray[np.float32]:
+        row = self._known_row.get(product_id)
+        return self._product_vectors[product_id][1] if row is None else self._known_vectors[row]
+
     def _encode_products(self, catalogue: LiveCatalogue, product_ids: Iterable[str]) -> None:
         new: list[ItemFacts] = []
         for product_id in product_ids:
+            if product_id in self._known_row:
+                continue
             product = catalogue.products.get(product_id)
             facts = ItemFacts(None, [product_id], None, None, None) if product is None else product_facts(product)
             known = self._product_vectors.get(product_id)
-            if known is not None and known[0] == facts:
-                continue
-            row = self._known_row.get(product_id)
-            if row is not None and facts.category is facts.title is facts.price_cents is None:
-                self._product_vectors[product_id] = (facts, self._known_vectors[row])
-            else:
+            if known is None or known[0] != facts:
                 new.append(facts)
         if new:
             for facts, vector in zip(new, _finite(self.encoders.encode_items(new)), strict=True):

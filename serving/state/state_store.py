@@ -23,6 +23,7 @@ from serving.state.event_log import Event, EventLog
 from serving.state.records import UserRecord, apply_to_user
 
 _DATABASES = ("meta", "users", "rooms", "ended", "products", "enters")
+_PRODUCT_EVENT_TYPES = frozenset({"product_listed", "product_unlisted", "stock_changed"})
 _MAX_KEY_BYTES = 500
 _CHUNK = 5_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -326,7 +327,7 @@ class _Chunk:
         elif event_type in CATALOGUE_EVENT_TYPES:
             if event_type != "stock_changed" and (room := self._room(room_id, make=True)) is not None:
                 apply_to_room(room, event)
-            if event_type in {"product_listed", "stock_changed"}:
+            if event_type in _PRODUCT_EVENT_TYPES:
                 apply_to_product(self._product(event["product_id"]), event)
         else:
             user = self._user(event["user_id"])

@@ -1,8 +1,9 @@
 """What may be shown now: records of rooms and products, and how room events change them in whatever order they come.
 
-The records forget nothing they need to place a late event: the newest by ``(occurred_at_ms, event_id)`` decides, and an
-end is final. Preprocessing follows the same rules, so an item that is not available at an instant is neither a
-candidate there nor an answer here.
+The records forget nothing they need to place a late event: the newest by ``(occurred_at_ms, event_id)`` decides what is
+listed and in stock, the oldest describes a room and what the encoder sees of a product, and an end is final.
+Preprocessing follows the same rules, so an item that is not available at an instant is neither a candidate there nor an
+answer here.
 """
 
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ class RoomRecord(msgspec.Struct, array_like=True):
 
     room_id: str
     started: Stamp | None = None
-    """the newest ``room_start``; None while only other events of the room have arrived"""
+    """the oldest ``room_start``; None while only other events of the room have arrived"""
     streamer_id: str | None = None
     category: str | None = None
     title: str | None = None
@@ -58,10 +59,15 @@ class ProductRecord(msgspec.Struct, array_like=True):
 
     product_id: str
     described: Stamp = (-1, "")
-    """the newest ``product_listed``"""
+    """the newest ``product_listed``: what viewers are told"""
     category: str | None = None
     title: str | None = None
     price_cents: int | None = None
+    introduced: Stamp | None = None
+    """the oldest ``product_listed``: what the item encoder sees, as in training"""
+    first_category: str | None = None
+    first_title: str | None = None
+    first_price_cents: int | None = None
     counted: Stamp = (-1, "")
     """the newest event that knew the stock"""
     stock: int | None = None
@@ -93,7 +99,7 @@ def apply_to_room(room: RoomRecord, event: Mapping[str, Any]) -> None:
     stamp = stamp_of(event)
     match event["event_type"]:
         case "room_start":
-            if room.started is None or stamp > room.started:
+            if room.started is None or stamp < room.started:
                 context = event.get("context") or {}
                 room.started = stamp
                 room.streamer_id = event["streamer_id"]
@@ -115,19 +121,22 @@ def apply_to_room(room: RoomRecord, event: Mapping[str, Any]) -> None:
 
 
 def apply_to_product(product: ProductRecord, event: Mapping[str, Any]) -> None:
-    """Change a product's record by a ``product_listed`` or ``stock_changed`` event of this product, in any order.
+    """Change a product's record by one of its events, in any order.
 
     Args:
         product: The record, changed in place.
-        event: The event.
+        event: ``product_listed``, ``product_unlisted`` or ``stock_changed`` of this product.
     """
     stamp = stamp_of(event)
-    if event["event_type"] == "product_listed" and stamp > product.described:
+    if event["event_type"] == "product_listed":
         context = event.get("context") or {}
-        product.described = stamp
-        product.category = context.get("category")
-        product.title = context.get("title")
-        product.price_cents = event.get("amount_cents")
+        facts = context.get("category"), context.get("title"), event.get("amount_cents")
+        if stamp > product.described:
+            product.described = stamp
+            product.category, product.title, product.price_cents = facts
+        if product.introduced is None or stamp < product.introduced:
+            product.introduced = stamp
+            product.first_category, product.first_title, product.first_price_cents = facts
     if event.get("stock") is not None and stamp > product.counted:
         product.counted = stamp
         product.stock = event["stock"]
@@ -171,4 +180,4 @@ def room_facts(room: RoomRecord) -> ItemFacts:
 
 def product_facts(product: ProductRecord) -> ItemFacts:
     """Return what the item encoder sees of a product."""
-    return ItemFacts(None, [product.product_id], product.category, product.title, product.price_cents)
+    return ItemFacts(None, [product.product_id], product.first_category, product.first_title, product.first_price_cents)
