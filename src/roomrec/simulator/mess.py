@@ -41,7 +41,7 @@ def deliver(config: WorldConfig, rows: EventRows, *, day: int) -> Deliveries:
     hours = np.where(rng.random(num) < 0.2, rng.uniform(24, 80, size=num), rng.exponential(4.0, size=num))
     received = np.where(late, received + (hours * _HOUR_MS).astype(np.int64), received)
     skewed = viewers & ~late & (rng.random(num) < config.skew_rate)
-    received = np.where(skewed, rows.at_ms - rng.integers(500, _MAX_SKEW_MS, size=num), received)
+    claimed = np.where(skewed, received + rng.integers(500, _MAX_SKEW_MS, size=num), rows.at_ms)
     again = np.flatnonzero(rng.random(num) < config.duplicate_rate)
     again_ms = received[again] + rng.exponential(60_000, size=len(again)).astype(np.int64) + 1
     broken = np.flatnonzero(viewers & (rng.random(num) < config.broken_rate))
@@ -54,4 +54,5 @@ def deliver(config: WorldConfig, rows: EventRows, *, day: int) -> Deliveries:
     order = np.lexsort((number, received))
     delivered = take_rows(rows, source[order])
     user = np.where(is_broken[order], np.int32(NONE), delivered.user)
-    return Deliveries(rows=delivered._replace(user=user), received_ms=received[order], number=number[order])
+    delivered = delivered._replace(user=user, at_ms=claimed[source[order]])
+    return Deliveries(rows=delivered, received_ms=received[order], number=number[order])

@@ -45,6 +45,8 @@ class EventRows(NamedTuple):
     """[n] NaN is null"""
     context: npt.NDArray[np.int32]
     """[n] number of the context, see ``arrow.py``"""
+    since_click_ms: npt.NDArray[np.int32]
+    """[n] for carts and orders the time since the click they come from, else 0; not part of the log"""
 
 
 def event_rows(
@@ -63,6 +65,7 @@ def event_rows(
     position: IntColumn = NONE,
     propensity: npt.NDArray[np.float32] | float = np.nan,
     context: IntColumn = NONE,
+    since_click_ms: IntColumn = 0,
 ) -> EventRows:
     """Make events of one type; columns that are left out are null."""
     num = len(at_ms)
@@ -81,6 +84,7 @@ def event_rows(
         position=_column(position, num),
         propensity=np.broadcast_to(np.asarray(propensity, dtype=np.float32), (num,)),
         context=_column(context, num),
+        since_click_ms=_column(since_click_ms, num),
     )
 
 

@@ -132,6 +132,7 @@ def _after_click(
                 amount_cents=(price * quantity)[mask],
                 quantity=quantity[mask],
                 request=request[mask],
+                since_click_ms=(when - at_ms)[mask],
             )
         )
     return parts

@@ -32,7 +32,8 @@ class StockChanges(NamedTuple):
 def settle_stock(population: Population, rooms: Rooms, rows: EventRows) -> tuple[EventRows, StockChanges]:
     """Serve orders while stock lasts; drop what viewers would have done with products that were sold out.
 
-    The order that meets too few pieces gets what is left.
+    The order that meets too few pieces gets what is left. What sells out leaves the carts: after a restock only those
+    order who click after it.
 
     Args:
         population: The world's population.
@@ -50,6 +51,7 @@ def settle_stock(population: Population, rooms: Rooms, rows: EventRows) -> tuple
     crowded = np.zeros(len(wants), dtype=bool)
     crowded[1:] = (np.diff(slot[wants]) == 0) & (np.diff(rows.at_ms[wants]) < 3)
     wants = wants[~crowded]
+    clicked_ms = rows.at_ms - rows.since_click_ms
     open_ms = rooms.listed_ms.ravel().copy()
     stock = rooms.stock.ravel().copy()
     closes_ms = np.minimum(rooms.unlisted_ms, rooms.end_ms[:, None]).ravel()
@@ -58,7 +60,7 @@ def settle_stock(population: Population, rooms: Rooms, rows: EventRows) -> tuple
     quantity = rows.quantity.copy()
     served, changes = [], []
     for turn in range(_ROUNDS):
-        wants = wants[rows.at_ms[wants] > open_ms[slot[wants]]]
+        wants = wants[clicked_ms[wants] >= open_ms[slot[wants]]]
         before = _earlier_in_group(quantity[wants].astype(np.int64), slot[wants])
         left = stock[slot[wants]] - before
         gets = left > 0
@@ -83,7 +85,7 @@ def settle_stock(population: Population, rooms: Rooms, rows: EventRows) -> tuple
         wants = wants[~gets]
     orders = np.concatenate(served)
     keep = ~of_type(rows, "order")
-    keep &= ~(of_type(rows, "product_click", "add_to_cart") & _during(rows.at_ms, slot, sold_out, back))
+    keep &= ~(of_type(rows, "product_click", "add_to_cart") & _during(clicked_ms, rows.at_ms, slot, sold_out, back))
     keep[orders] = True
     unit_price = population.products.price_cents[np.maximum(rows.product, 0)]
     amount = np.where(rows.quantity == NONE, rows.amount_cents, unit_price * quantity).astype(np.int32)
@@ -191,13 +193,14 @@ def _earlier_in_group(values: npt.NDArray[np.int64], group: npt.NDArray[np.int64
 
 
 def _during(
-    at_ms: npt.NDArray[np.int64],
+    from_ms: npt.NDArray[np.int64],
+    until_ms: npt.NDArray[np.int64],
     slot: npt.NDArray[np.int64],
     sold_out: npt.NDArray[np.int64],
     back: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.bool_]:
-    """Whether each instant lies in a sold-out period of its slot."""
-    inside = np.zeros(len(at_ms), dtype=bool)
+    """Whether a sold-out period of its slot touches each span, both ends included."""
+    inside = np.zeros(len(from_ms), dtype=bool)
     for gone, returned in zip(sold_out, back, strict=True):
-        inside |= (at_ms >= gone[slot]) & (at_ms < returned[slot])
+        inside |= (until_ms >= gone[slot]) & (from_ms < returned[slot])
     return inside
