@@ -107,9 +107,12 @@ def choose(
     utility: npt.NDArray[np.floating], allowed: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     """Draw one place of each row from the softmax of its utilities over the allowed places; -1 if none is allowed."""
-    noise = rng.gumbel(size=utility.shape)
-    choice = np.argmax(np.where(allowed, utility + noise, -np.inf), axis=1)
-    return np.where(allowed.any(axis=1), choice, -1)
+    best = np.max(utility, axis=1, keepdims=True, initial=-np.inf, where=allowed)
+    weight = np.exp(np.where(allowed, utility - np.where(np.isfinite(best), best, 0), -np.inf))
+    total = np.cumsum(weight, axis=1, dtype=np.float64)
+    # a little below 1, so that rounding cannot lead past the last allowed place
+    draw = rng.random((len(utility), 1)) * (1 - 1e-12) * total[:, -1:]
+    return np.where(allowed.any(axis=1), np.argmax(total > draw, axis=1), -1)
 
 
 def sigmoid(log_odds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -122,7 +122,8 @@ def _draw_favourites(
     for start in range(0, len(taste), _CHUNK):
         chunk = taste[start : start + _CHUNK]
         score = 4.0 * chunk @ streamers.latent.T + 0.7 * streamers.popularity
-        score = score + rng.gumbel(size=(len(chunk), len(streamers.hour)))
+        # minus the log of an exponential is Gumbel noise: the best six are a draw without replacement
+        score -= np.log(np.maximum(rng.standard_exponential(score.shape, dtype=np.float32), 1e-30))
         best = min(NUM_FAVOURITES, score.shape[1])
         rows.append(np.argpartition(-score, best - 1, axis=1)[:, :best])
     favourite = np.concatenate(rows).astype(np.int64)
