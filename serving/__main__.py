@@ -8,14 +8,18 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
 
-from roomrec.errors import RoomRecError
+from roomrec.errors import RoomRecError, StateError
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.state.event_log import SqliteEventLog
+    from serving.state.state_store import LmdbStateStore
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -89,7 +93,6 @@ def start(
 def rebuild_state(data: Data = None) -> None:
     """Drop the state and make it again from the event log; a running endpoint follows."""
     from serving.state.event_log import SqliteEventLog
-    from serving.state.state_store import LmdbStateStore
 
     settings = Settings.read({"data": _absolute(data)})
     if not settings.event_log_path.exists():
@@ -98,9 +101,7 @@ def rebuild_state(data: Data = None) -> None:
     started = time.perf_counter()
     try:
         log = SqliteEventLog(settings.event_log_path)
-        store = LmdbStateStore(
-            settings.state_path, log, history_limit=settings.history_limit, map_bytes=settings.state_bytes
-        )
+        store = _open_even_if_damaged(settings, log)
         position = store.rebuild()
         store.close()
         log.close()
@@ -109,6 +110,17 @@ def rebuild_state(data: Data = None) -> None:
         raise typer.Exit(1) from None
     seconds = time.perf_counter() - started
     _console.print(f"state rebuilt up to event {position.applied_seq} in {seconds:.1f} s", markup=False)
+
+
+def _open_even_if_damaged(settings: Settings, log: "SqliteEventLog") -> "LmdbStateStore":
+    from serving.state.state_store import LmdbStateStore, drop_state
+
+    sizes = {"history_limit": settings.history_limit, "map_bytes": settings.state_bytes}
+    try:
+        return LmdbStateStore(settings.state_path, log, **sizes)
+    except StateError:
+        drop_state(settings.state_path)
+        return LmdbStateStore(settings.state_path, log, **sizes)
 
 
 def _prepare(settings: Settings) -> None:

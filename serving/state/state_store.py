@@ -306,6 +306,12 @@ class LmdbStateStore:
             raise StateError(f"state {self._path} cannot be read: {error}") from error
 
 
+def drop_state(path: Path) -> None:
+    """Remove a state that no process has open; the log makes it again."""
+    for name in ("data.mdb", "lock.mdb"):
+        (path / name).unlink(missing_ok=True)
+
+
 class _Chunk:
     """Records read and changed while a piece of the log is applied, written once at its end."""
 
@@ -398,6 +404,5 @@ def _drop_if_rebooted(path: Path) -> None:
     boot_id = _BOOT_ID.read_text() if _BOOT_ID.exists() else ""
     written = path / "boot_id"
     if written.exists() and written.read_text() != boot_id:
-        (path / "data.mdb").unlink(missing_ok=True)
-        (path / "lock.mdb").unlink(missing_ok=True)
+        drop_state(path)
     written.write_text(boot_id)

@@ -26,7 +26,7 @@ class EventWriter:
     Whatever is posted while the disk is busy goes into the next transaction together.
 
     Args:
-        log: The log, used by this thread only.
+        log: The log, used by this thread only and closed with it.
         store: The state that follows it.
 
     Example::
@@ -79,11 +79,12 @@ class EventWriter:
         return work.future
 
     def close(self) -> None:
-        """Finish what is waiting and stop."""
+        """Finish what is waiting, stop, and close the log."""
         with self._something:
             self._closed = True
             self._something.notify()
         self._thread.join()
+        self._log.close()
 
     def _run(self) -> None:
         while True:

@@ -1,10 +1,10 @@
 """A small shop with a known model, and an endpoint over it without Ray."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 
 from roomrec.bundle import Registry
 from roomrec.features.items import ItemFacts
@@ -14,7 +14,13 @@ from serving.deployments.endpoint import Endpoint
 from serving.settings import Settings
 from tests.bundles import write_tiny_bundle
 
+with warnings.catch_warnings():
+    # starlette's client asks for another package than the httpx that is here; it works with either
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
+
 NOW_MS = 1_800_000_000_000
+"""The time in these tests."""
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +36,9 @@ def settings(tmp_path: Path, registry_path: Path) -> Settings:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_api(Endpoint.open(settings))) as client:
+    with TestClient(
+        create_api(Endpoint.open(settings, now_ms=lambda: NOW_MS)), raise_server_exceptions=False
+    ) as client:
         yield client
 
 

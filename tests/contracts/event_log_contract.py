@@ -1,0 +1,125 @@
+"""What every event log promises. Subclass, and say how to open one."""
+
+from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.state.event_log import EventLog
+
+
+def event(event_id: str, event_type: str = "enter", **columns: Any) -> dict[str, Any]:
+    return {"event_id": event_id, "event_type": event_type, "occurred_at_ms": 5, "received_at_ms": 6} | columns
+
+
+class EventLogContract:
+    """Each ``open_log`` of one folder is another process's view of the same log."""
+
+    @abstractmethod
+    def open_log(self, folder: Path) -> EventLog:
+        """Open the log in a folder."""
+
+    @pytest.fixture
+    def log(self, tmp_path: Path) -> Any:
+        log = self.open_log(tmp_path)
+        yield log
+        log.close()
+
+    def test_new_events_are_accepted_in_order(self, log: EventLog) -> None:
+        assert log.append([event("b"), event("a")]) == ["accepted", "accepted"]
+        assert [entry.event["event_id"] for entry in log.read(after=0, limit=10)] == ["b", "a"]
+
+    def test_an_event_comes_back_as_it_went_in(self, log: EventLog) -> None:
+        went_in = event("a", user_id="u\u00fc", context={"title": "\u4e1d \x00"}, propensity=0.25, stock=-(2**63))
+        log.append([went_in])
+        assert log.read(after=0, limit=1)[0].event == went_in
+
+    def test_the_same_id_twice_is_one_event_and_the_first_counts(self, log: EventLog) -> None:
+        assert log.append([event("a", stock=1), event("a", stock=2)]) == ["accepted", "duplicate"]
+        assert log.append([event("a", stock=3)]) == ["duplicate"]
+        assert [entry.event["stock"] for entry in log.read(after=0, limit=10)] == [1]
+
+    def test_ids_that_look_alike_are_different(self, log: EventLog) -> None:
+        assert log.append([event("a"), event("A"), event("a "), event("a\x00")]) == ["accepted"] * 4
+
+    def test_reading_goes_on_where_it_stopped(self, log: EventLog) -> None:
+        log.append([event(name) for name in "abcde"])
+        first = log.read(after=0, limit=2)
+        rest = log.read(after=first[-1].seq, limit=10)
+        assert [entry.event["event_id"] for entry in first + rest] == list("abcde")
+        assert log.read(after=rest[-1].seq, limit=10) == []
+
+    def test_places_grow_and_the_last_is_known(self, log: EventLog) -> None:
+        assert log.last_seq() == 0
+        log.append([event("a"), event("b")])
+        seqs = [entry.seq for entry in log.read(after=0, limit=10)]
+        assert seqs == sorted(set(seqs))
+        assert log.last_seq() == seqs[-1]
+
+    def test_a_bad_event_stores_nothing(self, log: EventLog) -> None:
+        for bad in (event("b", stock=2**63), event("b", user_id="\ud800")):
+            with pytest.raises(ValueError):
+                log.append([event("a"), bad])
+        assert log.read(after=0, limit=10) == []
+        assert log.append([event("a")]) == ["accepted"]
+
+    def test_another_process_sees_what_was_appended(self, log: EventLog, tmp_path: Path) -> None:
+        other = self.open_log(tmp_path)
+        log.append([event("a")])
+        assert [entry.event["event_id"] for entry in other.read(after=0, limit=10)] == ["a"]
+        assert other.append([event("a"), event("b")]) == ["duplicate", "accepted"]
+        assert log.last_seq() == other.last_seq()
+        other.close()
+
+    def test_it_is_all_there_after_opening_again(self, tmp_path: Path) -> None:
+        first = self.open_log(tmp_path)
+        first.append([event("a")])
+        first.close()
+        again = self.open_log(tmp_path)
+        assert [entry.event["event_id"] for entry in again.read(after=0, limit=10)] == ["a"]
+        again.close()
+
+    def test_writers_at_the_same_time_lose_and_double_nothing(self, tmp_path: Path) -> None:
+        def write(writer: int) -> list[str]:
+            log = self.open_log(tmp_path)
+            results = [status for place in range(20) for status in log.append([event(f"{place}"), event(f"{writer}")])]
+            log.close()
+            return results
+
+        with ThreadPoolExecutor(4) as pool:
+            results = [status for part in pool.map(write, range(100, 104)) for status in part]
+        assert results.count("accepted") == 24
+        log = self.open_log(tmp_path)
+        assert len(log.read(after=0, limit=1_000)) == 24
+        log.close()
+
+    def test_touched_says_what_changed_and_only_that(self, log: EventLog) -> None:
+        log.append([event("0", "room_start", room_id="r0", streamer_id="s")])
+        after = log.last_seq()
+        log.append(
+            [
+                event("1", "enter", user_id="u", room_id="r1", streamer_id="s"),
+                event("2", "room_end", room_id="r2"),
+                event("3", "product_listed", room_id="r3", product_id="p3"),
+                event("4", "stock_changed", product_id="p4", stock=0),
+                event("5", "product_click", user_id="u", room_id="r5", product_id="p5"),
+            ]
+        )
+        until = log.last_seq()
+        log.append([event("6", "room_end", room_id="r6")])
+        touched = log.touched(after=after, until=until)
+        assert touched.room_ids == {"r2", "r3"}
+        assert touched.product_ids == {"p3", "p4"}
+        assert touched.entered_room_ids == {"r1"}
+
+    def test_erasing_removes_one_viewer_and_no_place_is_used_twice(self, log: EventLog) -> None:
+        log.append([event("a", user_id="u1"), event("b", user_id="u2"), event("c", user_id="u1")])
+        last = log.last_seq()
+        assert log.erase_user("u1") == 2
+        assert log.erase_user("u1") == 0
+        assert [entry.event["event_id"] for entry in log.read(after=0, limit=10)] == ["b"]
+        assert log.last_seq() == last
+        log.append([event("d")])
+        assert log.last_seq() > last

@@ -1,0 +1,199 @@
+"""What every state store promises. Subclass, and say how to open one."""
+
+import random
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.state.event_log import EventLog
+from serving.state.records import UserRecord
+from serving.state.state_store import StateStore
+
+MINUTE_MS = 60_000
+
+
+def event(event_type: str, at_ms: int, *, event_id: str | None = None, **columns: Any) -> dict[str, Any]:
+    event_id = event_id or f"{event_type}-{at_ms}-{'-'.join(map(str, columns.values()))}"
+    return {"event_id": event_id, "event_type": event_type, "occurred_at_ms": at_ms, "received_at_ms": at_ms} | columns
+
+
+def enter(at_ms: int, *, user_id: str = "u1", room_id: str = "r1", streamer_id: str = "mia") -> dict[str, Any]:
+    return event("enter", at_ms, user_id=user_id, room_id=room_id, streamer_id=streamer_id)
+
+
+def start(at_ms: int, *, room_id: str = "r1") -> dict[str, Any]:
+    return event("room_start", at_ms, room_id=room_id, streamer_id="mia")
+
+
+def an_evening(seed: int) -> list[dict[str, Any]]:
+    """Events of every kind, shuffled."""
+    rng = random.Random(seed)
+    rooms, products, users = [f"r{n}" for n in range(4)], [f"p{n}" for n in range(5)], [f"u{n}" for n in range(4)]
+    events = []
+    for place in range(200):
+        at_ms = rng.randrange(0, 3_600_000)
+        room, product, user = rng.choice(rooms), rng.choice(products), rng.choice(users)
+        made = rng.choice(
+            [
+                event("room_start", at_ms, room_id=room, streamer_id="mia"),
+                event("product_listed", at_ms, room_id=room, product_id=product, stock=rng.randrange(3)),
+                event("product_unlisted", at_ms, room_id=room, product_id=product),
+                event("stock_changed", at_ms, product_id=product, stock=rng.randrange(3)),
+                event("product_pinned", at_ms, room_id=room, product_id=product),
+                event("enter", at_ms, user_id=user, room_id=room, streamer_id="mia"),
+                event("watch", at_ms, user_id=user, room_id=room, streamer_id="mia", watch_time_ms=5_000),
+                event("order", at_ms, user_id=user, product_id=product),
+                event("follow", at_ms, user_id=user, streamer_id=rng.choice(["mia", "tom"])),
+                event("impression", at_ms, user_id=user, room_id=room),
+            ]
+        )
+        events.append(made | {"event_id": f"e{place}"})
+    events.append(event("room_end", 1_800_000, room_id="r0"))
+    rng.shuffle(events)
+    return events
+
+
+class StateStoreContract:
+    """A store is opened with room for the newest five events of a viewer."""
+
+    history_limit = 5
+
+    @abstractmethod
+    def open_log(self, folder: Path) -> EventLog:
+        """Open an event log in a folder."""
+
+    @abstractmethod
+    def open_store(self, folder: Path, log: EventLog) -> StateStore:
+        """Open the store in a folder as a view of a log, remembering five events a viewer."""
+
+    @abstractmethod
+    def contents(self, store: StateStore) -> object:
+        """Return everything in a store as something that can be compared."""
+
+    @pytest.fixture
+    def log(self, tmp_path: Path) -> Iterator[EventLog]:
+        log = self.open_log(tmp_path / "log")
+        yield log
+        log.close()
+
+    @pytest.fixture
+    def store(self, tmp_path: Path, log: EventLog) -> Iterator[StateStore]:
+        store = self.open_store(tmp_path / "store", log)
+        yield store
+        store.close()
+
+    def user(self, store: StateStore, user_id: str = "u1") -> UserRecord:
+        _, user = store.read_user(user_id)
+        assert user is not None
+        return user
+
+    def test_nothing_is_known_of_a_stranger(self, store: StateStore) -> None:
+        assert store.read_user("u1")[1] is None
+
+    def test_catching_up_applies_everything_once(self, log: EventLog, store: StateStore) -> None:
+        log.append([enter(1), enter(2)])
+        assert store.catch_up().applied_seq == log.last_seq()
+        assert store.catch_up().applied_seq == log.last_seq()
+        assert [past.occurred_at_ms for past in self.user(store).events] == [1, 2]
+
+    def test_history_is_ordered_by_occurrence_then_id_and_bounded(self, log: EventLog, store: StateStore) -> None:
+        for at_ms in (3, 9, 1, 7, 5, 8, 2):
+            log.append([enter(at_ms)])
+            store.catch_up()
+        log.append([enter(8, room_id="r0")])
+        store.catch_up()
+        kept = [(past.occurred_at_ms, past.room_id) for past in self.user(store).events]
+        assert kept == [(5, "r1"), (7, "r1"), (8, "r0"), (8, "r1"), (9, "r1")]
+
+    def test_what_is_no_choice_does_not_enter_a_history(self, log: EventLog, store: StateStore) -> None:
+        log.append([event("impression", 1, user_id="u1", room_id="r1"), event("coupon_claim", 2, user_id="u1")])
+        store.catch_up()
+        assert store.read_user("u1")[1] is None
+
+    def test_follows_outlast_the_history(self, log: EventLog, store: StateStore) -> None:
+        log.append([event("follow", 1, user_id="u1", streamer_id="tom"), *(enter(at_ms) for at_ms in range(2, 9))])
+        store.catch_up()
+        assert list(self.user(store).follows) == ["tom"]
+
+    def test_ids_of_128_wide_characters_are_told_apart(self, log: EventLog, store: StateStore) -> None:
+        first, second = "\U0001f600" * 128, "\U0001f600" * 127 + "\U0001f601"
+        log.append([enter(1, user_id=first), enter(2, user_id=second)])
+        store.catch_up()
+        assert [past.occurred_at_ms for past in self.user(store, first).events] == [1]
+        assert [past.occurred_at_ms for past in self.user(store, second).events] == [2]
+
+    def test_rooms_and_products_are_read_together(self, log: EventLog, store: StateStore) -> None:
+        log.append([start(1), event("product_listed", 2, room_id="r1", product_id="silk", stock=4), enter(3)])
+        store.catch_up()
+        records = store.read_catalogue()
+        assert list(records.rooms) == ["r1"]
+        assert records.products["silk"].stock == 4
+        assert records.enters == {"r1": (1.0, 3)}
+
+    def test_an_end_is_final(self, log: EventLog, store: StateStore) -> None:
+        for each in (start(1), event("room_end", 5, room_id="r1"), start(9), enter(10)):
+            log.append([each])
+            store.catch_up()
+        log.append([event("product_listed", 11, room_id="r1", product_id="silk")])
+        store.catch_up()
+        assert store.read_catalogue().rooms == {}
+        assert store.read_records(room_ids=["r1"], product_ids=[], known_product_ids=[]).rooms == {"r1": None}
+        assert store.read_enters(["r1"]) == {}
+
+    def test_an_end_before_its_start_is_final_too(self, log: EventLog, store: StateStore) -> None:
+        log.append([event("room_end", 5, room_id="r1"), start(1)])
+        store.catch_up()
+        assert store.read_catalogue().rooms == {}
+
+    def test_known_products_are_not_read_again(self, log: EventLog, store: StateStore) -> None:
+        log.append(
+            [start(1), *(event("product_listed", 2, room_id="r1", product_id=name) for name in ("silk", "wool"))]
+        )
+        store.catch_up()
+        records = store.read_records(room_ids=["r1"], product_ids=["saw"], known_product_ids=["silk"])
+        assert set(records.products) == {"wool", "saw"}
+        assert records.products["saw"] is None
+
+    def test_enters_fade(self, log: EventLog, store: StateStore) -> None:
+        log.append([start(0), enter(0), enter(10 * MINUTE_MS)])
+        store.catch_up()
+        assert store.read_enters(["r1"]) == {"r1": (1.5, 10 * MINUTE_MS)}
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_rebuilt_equals_followed_step_by_step(self, log: EventLog, store: StateStore, seed: int) -> None:
+        events = an_evening(seed)
+        for place in range(0, len(events), 7):
+            log.append(events[place : place + 7])
+            store.catch_up()
+        step_by_step = self.contents(store)
+        before = store.position()
+        after = store.rebuild()
+        assert after.applied_seq == before.applied_seq
+        assert after.generation > before.generation
+        assert self.contents(store) == step_by_step
+
+    def test_what_is_logged_but_not_applied_is_found_after_opening_again(self, tmp_path: Path, log: EventLog) -> None:
+        store = self.open_store(tmp_path / "store", log)
+        log.append([enter(1)])
+        store.catch_up()
+        log.append([enter(2)])
+        store.close()
+        again = self.open_store(tmp_path / "store", log)
+        assert [past.occurred_at_ms for past in self.user(again).events] == [1]
+        again.catch_up()
+        assert [past.occurred_at_ms for past in self.user(again).events] == [1, 2]
+        again.close()
+
+    def test_erasing_forgets_one_viewer(self, log: EventLog, store: StateStore) -> None:
+        log.append([enter(1), enter(2, user_id="u2"), event("follow", 3, user_id="u1", streamer_id="tom")])
+        store.catch_up()
+        log.erase_user("u1")
+        assert store.erase_user("u1") == (2, 1)
+        assert store.erase_user("u1") == (0, 0)
+        assert store.read_user("u1")[1] is None
+        assert self.user(store, "u2").user_id == "u2"
+        store.rebuild()
+        assert store.read_user("u1")[1] is None
