@@ -4,13 +4,16 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
 from training.configuration import check_command_line, one_sentence_errors
+
+NARROWEST_TABLE: Final = 100
+"""Characters a table needs, also where the output goes to a file."""
 
 
 class EvaluationResult(NamedTuple):
@@ -39,8 +42,7 @@ def run(config: DictConfig) -> EvaluationResult:
     """
     # Everything that imports torch waits until the settings are known to be right.
     check_settings(config)
-    from hydra.utils import instantiate
-
+    from training.evaluation.baselines import make_baselines
     from training.evaluation.candidates import Candidates
     from training.evaluation.encoder_scorer import EncoderScorer
     from training.evaluation.plot import plot_report
@@ -53,8 +55,6 @@ def run(config: DictConfig) -> EvaluationResult:
     dataset = trained.dataset
     queries = sample_queries(dataset.queries(config.split), max_queries=config.max_queries)
     candidates = Candidates(dataset, queries)
-    makers = [instantiate(baseline, _partial_=True) for baseline in config.baselines.values()]
-    baselines = [make(dataset, queries) for make in makers]
     model = EncoderScorer(
         dataset,
         queries,
@@ -65,7 +65,7 @@ def run(config: DictConfig) -> EvaluationResult:
     )
     rankings = {
         scorer.name: rank_queries(dataset, queries, scorer, num_shown=max(config.ks), candidates=candidates)
-        for scorer in (model, *baselines)
+        for scorer in (model, *make_baselines(config.baselines, dataset, queries))
     }
     rows = measure(dataset, queries, candidates, rankings, ks=list(config.ks))
 
@@ -117,6 +117,7 @@ def main(config: DictConfig) -> None:
         from training.evaluation.report import terminal_table
 
         console = Console(stderr=True)
+        console.width = max(console.width, NARROWEST_TABLE)
         for surface in dict.fromkeys(row["surface"] for row in result.rows):
             console.print(terminal_table(result.rows, surface=surface, k=config.headline_k))
         console.print(f"{result.folder}: metrics.json, table.md, plot.png", soft_wrap=True, highlight=False)

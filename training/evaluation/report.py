@@ -40,25 +40,26 @@ def measure(
         ks: How many are shown.
 
     Returns:
-        One row for each surface, segment and scorer that has queries; metrics are named like ``ndcg@10``.
+        One row for each surface, segment and scorer that has queries; metrics are named like ``ndcg@10``. Where all
+        targets are new, or all repeats, the segment would say the same again and is left out.
     """
     repeat = is_repeat(dataset, queries)
-    counts = train_counts(dataset)
     rows: list[Row] = []
     for surface in SURFACES:
         on_surface = np.zeros(len(queries.row), dtype=bool)
-        kinds = set()
+        of_kind = np.zeros(len(dataset.items.kind), dtype=bool)
         for group in candidates.groups:
             if group.surface == surface:
                 on_surface[group.queries] = True
-                kinds.add(int(queries.kind[group.queries[0]]))
+                of_kind |= dataset.items.kind == queries.kind[group.queries[0]]
+        familiarity = _familiarity(dataset, of_kind)
         for segment, of_segment in (("all", np.ones_like(repeat)), ("new", ~repeat), ("repeat", repeat)):
             numbers = np.flatnonzero(on_surface & of_segment)
-            if not len(numbers):
+            if not len(numbers) or (segment != "all" and len(numbers) == np.count_nonzero(on_surface)):
                 continue
             for name, ranking in rankings.items():
-                seen = ranking.candidate_seen & np.isin(dataset.items.kind, list(kinds))
-                measured = _measure(queries, numbers, ranking, counts, num_candidates=int(seen.sum()), ks=ks)
+                num_candidates = int(np.count_nonzero(ranking.candidate_seen & of_kind))
+                measured = _measure(queries, numbers, ranking, familiarity, num_candidates=num_candidates, ks=ks)
                 rows.append({"surface": surface, "segment": segment, "scorer": name} | measured)
     return rows
 
@@ -91,12 +92,14 @@ def markdown(rows: Sequence[Row], *, title: str, ks: Sequence[int]) -> str:
 def terminal_table(rows: Sequence[Row], *, surface: str, k: int) -> Table:
     """Return the rows of one surface at one k for the terminal."""
     names = [f"{name}@{k}" for name in ("hr", "ndcg", "mrr", "coverage", "novelty")]
+    short = {"coverage": "cov.", "novelty": "nov."}
     chosen = [row for row in rows if row["surface"] == surface]
     table = Table(title=f"{surface}, {chosen[0]['mean_candidates']:.0f} candidates on average")
     for name in ("segment", "scorer"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("queries", *names):
-        table.add_column(name, justify="right")
+        metric, at, depth = name.partition("@")
+        table.add_column(short.get(metric, metric) + at + depth, justify="right", no_wrap=True)
     before = chosen[0]["segment"]
     for row in chosen:
         if row["segment"] != before:
@@ -107,11 +110,19 @@ def terminal_table(rows: Sequence[Row], *, surface: str, k: int) -> Table:
     return table
 
 
+def _familiarity(dataset: ProcessedDataset, of_kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is counted for each item, ``[V]``, and the counts: a product's own, for all rooms of a streamer one."""
+    counted, entity = np.unique(np.where(of_kind, dataset.items.popularity_index, 0), return_inverse=True)
+    counts = np.zeros(len(counted), dtype=np.int64)
+    counts[entity[of_kind]] = train_counts(dataset)[of_kind]
+    return entity + (counted[0] > 0), np.append(np.zeros(int(counted[0] > 0), dtype=np.int64), counts)
+
+
 def _measure(
     queries: Queries,
     numbers: np.ndarray,
     ranking: Ranking,
-    counts: np.ndarray,
+    familiarity: tuple[np.ndarray, np.ndarray],
     *,
     num_candidates: int,
     ks: Sequence[int],
@@ -119,6 +130,7 @@ def _measure(
     # The ranks take the place of the targets, and are cut to the segment with them.
     cut = select_queries(queries._replace(targets=ranking.ranks), numbers)
     shown = ranking.shown[numbers]
+    entity, counts = familiarity
     row: Row = {
         "queries": len(numbers),
         "targets": len(cut.targets),
@@ -127,7 +139,7 @@ def _measure(
     for name, metric in PER_QUERY.items():
         row |= {f"{name}@{k}": float(metric(cut.targets, cut.target_offsets, k=k).mean()) for k in ks}
     row |= {f"coverage@{k}": coverage(shown, num_candidates=num_candidates, k=k) for k in ks}
-    return row | {f"novelty@{k}": novelty(shown, counts=counts, k=k) for k in ks}
+    return row | {f"novelty@{k}": novelty(entity[shown], counts=counts, k=k) for k in ks}
 
 
 def _columns(rows: Sequence[Row], ks: Sequence[int]) -> list[str]:
