@@ -37,10 +37,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         RoomRecError: If the log cannot be read, holds nothing, or a setting is wrong.
     """
     if OmegaConf.is_missing(cfg.source, "path"):
-        raise ConfigurationError(f"source.path is not set: expected {cfg.source.help}")
+        raise ConfigurationError(
+            f"source.path is not set: expected {hydra.utils.get_object(cfg.source._target_).expects}"
+        )
     if cfg.vocabulary["from"] not in VOCABULARY_FROM:
         raise ConfigurationError(f"vocabulary.from is {cfg.vocabulary['from']!r}: expected train, all or null")
-    source = _make({key: value for key, value in cfg.source.items() if key != "help"})
+    source = _make(cfg.source)
     splitting = _make(cfg.splitting)
     shuffle = Shuffle(**cfg.shuffle)
     name = cfg.name or source.name

@@ -91,7 +91,7 @@ def _open(file: Path, mode: str) -> IO[bytes]:
 def _decode(line: bytes) -> dict[str, Any] | None:
     try:
         fields = _DECODER.decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return fields if isinstance(fields, dict) else None
 

@@ -20,6 +20,7 @@ class Gowalla:
         name: Default name of the processed dataset.
     """
 
+    expects = _WHAT
     ordered = False
     filter_seen = True
 

@@ -13,8 +13,8 @@ something viewers did in it (or before its start) ends just after the last thing
 ``streamer.csv`` and ``user.csv`` hold nothing the event contract knows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ _COLUMNS = {
     "streamer_id": ("streamer_id", "author_id"),
     "timestamp": ("timestamp",),
 }
+_IDS = ("user_id", "room_id", "streamer_id")
 _EXTRA = {"click": ("watch_live_time", "watch_time_ms"), "gift": ("gift_price", "amount_cents")}
 _EVENT_TYPES = {"click": "enter", "comment": "comment", "like": "like", "gift": "gift", "negative": "impression"}
 _ROOM_COLUMNS = {
@@ -58,6 +59,7 @@ class KuaiLive:
         SourceError: If the folder or a file is missing.
     """
 
+    expects = _WHAT
     ordered = True
     filter_seen = False
 
@@ -106,41 +108,31 @@ class KuaiLive:
             at_ms = integers(kept["timestamp"])
             last.append(pa.table({"room_id": kept["room_id"], "at_ms": at_ms}))
             _merge(last)
-            shared = {name: kept[name] for name in ("user_id", "room_id", "streamer_id")}
-            extra = {} if column is None else {column: integers(kept["extra"])}
-            yield self._events(behaviour, kept, at_ms, shared, extra)._replace(rejected=rejected)
+            yield self._events(behaviour, kept, at_ms)._replace(rejected=rejected)
             if behaviour == "click":
-                yield self._watches(kept, at_ms, shared, extra)
+                yield self._watches(kept)
 
-    def _events(
-        self,
-        behaviour: str,
-        kept: pa.Table,
-        at_ms: pa.ChunkedArray,
-        shared: Mapping[str, Any],
-        extra: Mapping[str, Any],
-    ) -> SourceBatch:
-        own = {} if behaviour == "click" else extra
+    def _events(self, behaviour: str, kept: pa.Table, at_ms: pa.ChunkedArray) -> SourceBatch:
         return batch(
             num_events=len(kept),
             event_id=kept["event_id"],
             event_type=_EVENT_TYPES[behaviour],
             occurred_at_ms=at_ms,
-            **shared,
-            **own,
+            amount_cents=integers(kept["extra"]) if behaviour == "gift" else None,
+            **{name: kept[name] for name in _IDS},
         )
 
-    def _watches(
-        self, kept: pa.Table, at_ms: pa.ChunkedArray, shared: Mapping[str, Any], extra: Mapping[str, Any]
-    ) -> SourceBatch:
-        watched = pc.fill_null(extra["watch_time_ms"], 0)
+    def _watches(self, clicks: pa.Table) -> SourceBatch:
+        """A report at the end of the watching; a click without watch_live_time has none."""
+        reported = clicks.filter(pc.is_valid(clicks["extra"]))
+        watched = integers(reported["extra"])
         return batch(
-            num_events=len(kept),
-            event_id=pc.binary_join_element_wise("watch", kept["event_id"], "-"),
+            num_events=len(reported),
+            event_id=pc.binary_join_element_wise("watch", reported["event_id"], "-"),
             event_type="watch",
-            occurred_at_ms=pc.add(at_ms, pc.max_element_wise(watched, 0)),
-            **shared,
-            **extra,
+            occurred_at_ms=pc.add(integers(reported["timestamp"]), pc.max_element_wise(watched, 0)),
+            watch_time_ms=watched,
+            **{name: reported[name] for name in _IDS},
         )
 
     def _rooms(self, last_activity: dict[str, int]) -> Iterator[SourceBatch]:

@@ -35,6 +35,7 @@ class MovieLens:
         name: Default name of the processed dataset.
     """
 
+    expects = _WHAT
     ordered = True
     filter_seen = True
 

@@ -12,6 +12,7 @@ from roomrec.events.sources.source import PRODUCT_SCHEMA, SourceBatch, existing
 from roomrec.events.validation import REJECTED_SCHEMA, unchecked
 
 _ENDINGS = (".parquet", ".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz")
+_WHAT = "a folder of day=YYYY-MM-DD/part-*.parquet, or of NDJSON files (.ndjson or .jsonl, .gz as well), or one file"
 
 
 class Native:
@@ -26,11 +27,12 @@ class Native:
         name: Default name of the processed dataset.
     """
 
+    expects = _WHAT
     ordered = True
     filter_seen = False
 
     def __init__(self, *, path: str, batch_rows: int = 131_072, name: str = "native") -> None:
-        self.path = existing(path, what=f"a folder of day=YYYY-MM-DD/part-*.parquet, or files ending in {_ENDINGS}")
+        self.path = existing(path, what=_WHAT)
         self.name = name
         self._batch_rows = batch_rows
 

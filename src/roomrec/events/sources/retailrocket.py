@@ -44,6 +44,7 @@ class RetailRocket:
         name: Default name of the processed dataset.
     """
 
+    expects = _WHAT
     ordered = True
     filter_seen = False
 

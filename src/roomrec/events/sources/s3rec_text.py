@@ -14,6 +14,7 @@ from roomrec.events.sources.source import PRODUCT_SCHEMA, SourceBatch, batch, ex
 STEP_MS: Final = 1_000
 """Synthetic time between two events of one user: the log has none, so all gaps are the same and say nothing."""
 
+_WHAT = "a text file of lines `user item item ...`, oldest first, such as Beauty.txt of the S3-Rec repository"
 _BATCH_EVENTS = 262_144
 
 
@@ -33,6 +34,8 @@ class S3RecText:
         SourceError: If a file is missing.
     """
 
+    expects = _WHAT
+
     def __init__(
         self,
         *,
@@ -42,9 +45,8 @@ class S3RecText:
         filter_seen: bool = True,
         name: str = "s3rec_text",
     ) -> None:
-        what = "a text file of lines `user item item ...`, such as Beauty.txt of the S3-Rec repository"
-        self.path = existing(path, what=what)
-        self.test_path = None if test_path is None else existing(test_path, what=what)
+        self.path = existing(path, what=_WHAT)
+        self.test_path = None if test_path is None else existing(test_path, what=_WHAT)
         self.ordered = ordered
         self.filter_seen = filter_seen
         self.name = name

@@ -34,6 +34,8 @@ class SourceBatch(NamedTuple):
 class Source(Protocol):
     """A log of events, whatever it looks like on disk."""
 
+    expects: str
+    """What ``path`` must be, for messages."""
     name: str
     """Default name of the processed dataset."""
     ordered: bool
