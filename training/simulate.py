@@ -33,7 +33,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         Counts by type, seconds, events per second and where everything is.
 
     Raises:
-        ConfigurationError: If there is a log already and ``overwrite`` is not set.
+        ConfigurationError: If there is a log already and ``overwrite`` is not set, if what ``overwrite`` would delete
+            holds anything else, or if the world's settings are impossible.
     """
     output, truth = Path(cfg.output_dir), Path(cfg.truth_dir)
     console = Console(stderr=True)
@@ -41,6 +42,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         if folder.exists() and not cfg.overwrite:
             raise ConfigurationError(f"{folder} exists: overwrite=true would delete it; or choose another name=...")
         if folder.exists():
+            _refuse_to_delete_anything_else(folder)
             console.print(f"Deleting {folder} when the new log is complete (overwrite=true)")
     started = time.perf_counter()
     try:
@@ -63,6 +65,13 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "events_dir": str(output),
         "truth_dir": str(truth),
     }
+
+
+def _refuse_to_delete_anything_else(folder: Path) -> None:
+    written = {"streamers.parquet", "products.parquet", "rooms.parquet", "viewers.parquet"}
+    for path in sorted(folder.iterdir()):
+        if not (path.name in written or (path.is_dir() and path.name.startswith("day="))):
+            raise ConfigurationError(f"{folder} holds {path.name}, which no simulation wrote: it is not deleted")
 
 
 def _unfinished(folder: Path) -> Path:

@@ -5,9 +5,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from roomrec.errors import ConfigurationError
 from roomrec.events.parquet import event_files, read_events
+from roomrec.simulator.config import WorldConfig
 from training.simulate import run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -66,7 +68,20 @@ def test_an_existing_log_is_not_overwritten(simulate, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_only_simulated_logs_are_ever_deleted(simulate, tmp_path):
+    simulate()
+    (tmp_path / "events/w/notes.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"holds notes.txt, which no simulation wrote"):
+        simulate("overwrite=true")
+    assert (tmp_path / "events/w/notes.txt").read_text() == "mine"
+
+
 def test_an_impossible_world_is_named(simulate, tmp_path):
     with pytest.raises(ConfigurationError, match="late_rate is 3, expected 0 to 1"):
         simulate("world.late_rate=3")
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_the_default_world_is_that_of_the_library():
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        assert instantiate(compose("simulate").world) == WorldConfig()

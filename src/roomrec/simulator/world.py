@@ -56,8 +56,8 @@ class World:
         self.config = config
         self.population = make_population(config)
         self._encoder = EventEncoder(self.population)
-        self._day = lru_cache(maxsize=4)(self._simulate)
-        self._rooms = lru_cache(maxsize=64)(lambda day: rooms_of_day(self.population, day))
+        self._cached_day = lru_cache(maxsize=4)(self._simulate)
+        self._cached_rooms = lru_cache(maxsize=64)(lambda day: rooms_of_day(self.population, day))
 
     def days(self) -> Iterator[pa.Table]:
         """Yield the log as tables in ``EVENT_SCHEMA``, day by day, in order of arrival within a day."""
@@ -75,9 +75,20 @@ class World:
                 )
                 yield self._encoder.encode(piece, simulated.rooms, day_contexts)
 
+    def day(self, day: int) -> SimulatedDay:
+        """Return a day as it truly happened, counted from 0, those after the log included.
+
+        Follow events are missing: they depend on the days before.
+        """
+        return self._cached_day(day)
+
+    def rooms(self, day: int) -> Rooms:
+        """Return the rooms of a day, counted from 0."""
+        return self._cached_rooms(day)
+
     def live_rooms(self, at_ms: int) -> list[LiveRoom]:
         """Return the rooms live at an instant, with what they list and the stock left, in order of id."""
-        simulated = self._day(self._day_of(at_ms))
+        simulated = self.day(self._day_of(at_ms))
         return live_rooms_at(self.population, simulated.rooms, simulated.changes, at_ms)
 
     def room_events(self, from_ms: int, to_ms: int) -> list[dict[str, Any]]:
@@ -91,7 +102,7 @@ class World:
         """
         events = []
         for day in range(self._day_of(from_ms), self._day_of(max(from_ms, to_ms - 1)) + 1):
-            simulated = self._day(day)
+            simulated = self.day(day)
             number = number_rows(simulated.rows)
             rows = simulated.rows
             chosen = np.flatnonzero(~by_viewer(rows) & (rows.at_ms >= from_ms) & (rows.at_ms < to_ms))
@@ -126,7 +137,7 @@ class World:
         Raises:
             ValueError: If an id is not of this world.
         """
-        simulated = self._day(self._day_of(at_ms))
+        simulated = self.day(self._day_of(at_ms))
         rooms = simulated.rooms
         places = [self._room_number(rooms, text) for text in room_ids]
         rows = respond(
@@ -183,11 +194,11 @@ class World:
                 products.append((place, self._number(item, "p")))
             else:
                 day, _ = parse_room_id(item)
-                rooms_by_day.setdefault(day, []).append((place, self._room_number(self._rooms(day), item)))
+                rooms_by_day.setdefault(day, []).append((place, self._room_number(self.rooms(day), item)))
         for day, found in rooms_by_day.items():
             where, number = np.array(found).T
             utility[where] = room_utility(
-                self.population, self._rooms(day), user=user[where], at_ms=instants[where], room=number[:, None]
+                self.population, self.rooms(day), user=user[where], at_ms=instants[where], room=number[:, None]
             )[:, 0]
         if products:
             where, number = np.array(products).T
@@ -202,7 +213,7 @@ class World:
 
     def room_truth(self, day: int) -> pa.Table:
         """Return the rooms of a day with their latent vectors."""
-        return truth_tables.room_truth(rooms_of_day(self.population, day))
+        return truth_tables.room_truth(self.rooms(day))
 
     def streamer_truth(self) -> pa.Table:
         """Return all streamers with their latent vectors."""
@@ -213,7 +224,7 @@ class World:
         return truth_tables.product_truth(self.population)
 
     def _simulate(self, day: int, followed: npt.NDArray[np.bool_] | None = None) -> SimulatedDay:
-        rooms = rooms_of_day(self.population, day)
+        rooms = self.rooms(day)
         rows, changes = settle_stock(
             self.population, rooms, simulate_viewers(self.population, rooms, followed=followed)
         )

@@ -13,7 +13,7 @@ DAY_START_MS = 1_767_225_600_000
 @pytest.fixture(scope="module")
 def two_rooms(tiny_world):
     """Rooms 0 and 1 of day 0: one from minute 600, one from minute 610, both to minute 700."""
-    rooms = tiny_world._rooms(0)
+    rooms = tiny_world.rooms(0)
     start = np.full(len(rooms.streamer), 1_300)
     end = np.full(len(rooms.streamer), 1_301)
     start[:2], end[:2] = [600, 610], 700

@@ -11,7 +11,7 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture(params=[0, 3, 40], ids=["first day", "last day", "long after the log"])
 def rooms(request, tiny_world):
-    return tiny_world._rooms(request.param)
+    return tiny_world.rooms(request.param)
 
 
 def test_rooms_last_one_to_five_hours_and_end_the_same_day(rooms, tiny_world):

@@ -24,7 +24,7 @@ def test_chances_from_log_odds():
 def test_a_favourite_is_worth_its_attachment_from_its_day_on(tiny_world):
     population = tiny_world.population
     viewers = population.viewers
-    rooms = tiny_world._rooms(3)
+    rooms = tiny_world.rooms(3)
     user = np.arange(400)
     at_ms = np.full(400, rooms.start_ms[0])
     stranger = population._replace(viewers=viewers._replace(attachment=np.zeros_like(viewers.attachment)))
@@ -41,7 +41,7 @@ def test_a_favourite_is_worth_its_attachment_from_its_day_on(tiny_world):
 
 
 def test_all_rooms_at_once_equal_some_rooms(tiny_world):
-    rooms = tiny_world._rooms(2)
+    rooms = tiny_world.rooms(2)
     user, at_ms = np.array([3, 9]), np.array([rooms.start_ms[0], rooms.start_ms[1]])
     every = np.tile(np.arange(len(rooms.streamer)), (2, 1))
     assert room_utility(tiny_world.population, rooms, user=user, at_ms=at_ms, room=every) == pytest.approx(

@@ -233,7 +233,7 @@ def test_the_truth_ranks_choices_far_better_than_popularity_and_that_better_than
     watched = np.zeros(len(world.population.streamers.hour))
     ndcg = defaultdict(list)
     for day in range(world.config.num_days):
-        rooms, rows, _ = world._simulate(day)
+        rooms, rows, _ = world.day(day)
         row = np.flatnonzero(of_type(rows, "watch") & (rows.watch_time_ms >= 3_000))
         at_ms = rows.at_ms[row] - rows.watch_time_ms[row]
         user, room = rows.user[row].astype(np.int64), rows.room[row].astype(np.int64)
