@@ -117,6 +117,8 @@ def _ignore_what_is_meant() -> None:
         ".*your dataloader is not resumable.*",  # it starts at the step the trainer stands at
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it was
         ".*GPU available but not used.*",  # trainer=cpu says so
+        ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # inside Lightning, with this torch
+        ".*Experiment logs directory .* exists and is not empty.*",  # it holds what this run has just put there
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -1,0 +1,84 @@
+"""Samplers of negatives."""
+
+import numpy as np
+import pytest
+
+from roomrec.batches.negatives import (
+    AvailableNegatives,
+    InBatchNegatives,
+    PopularityNegatives,
+    UniformNegatives,
+    count_targets,
+)
+from roomrec.sequences.dataset import ProcessedDataset
+
+LIVE_EVENING_MS = 1_767_225_600_000 + 19 * 3_600_000 + 60_000  # day 0, 19:01: rooms 2, 3 and 4 of items 2.. are live
+
+
+@pytest.fixture(scope="module")
+def shop(markov_dataset) -> ProcessedDataset:
+    return ProcessedDataset.open(markov_dataset)
+
+
+@pytest.fixture(scope="module")
+def live(live_dataset) -> ProcessedDataset:
+    return ProcessedDataset.open(live_dataset)
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_uniform_draws_every_known_item_equally_often_and_nothing_else(shop):
+    drawn = UniformNegatives(dataset=shop, num_negatives=12_000).sample(np.array([2]), np.array([0]), rng())
+    items, counts = np.unique(drawn.item, return_counts=True)
+    assert items.tolist() == list(range(2, 14))
+    assert counts.min() > 880
+    assert counts.max() < 1120
+
+
+def test_accidental_hits_do_not_count(shop):
+    drawn = UniformNegatives(dataset=shop, num_negatives=50).sample(np.array([2, 5]), np.array([0, 0]), rng())
+    assert drawn.item.shape == (50,)
+    assert drawn.real.shape == (2, 50)
+    assert (drawn.real[0] == (drawn.item != 2)).all()
+    assert (drawn.real[1] == (drawn.item != 5)).all()
+
+
+def test_popularity_draws_by_count_and_says_at_which_rate(shop):
+    sampler = PopularityNegatives(dataset=shop, num_negatives=100_000, exponent=1.0)
+    drawn = sampler.sample(np.array([2]), np.array([0]), rng())
+    share = np.bincount(drawn.item, minlength=14) / 100_000
+    counts = count_targets(shop)
+    np.testing.assert_allclose(share, counts / counts.sum(), atol=0.005)
+    first = drawn.item[0]
+    assert np.exp(drawn.negative_log_q[0]) == pytest.approx(counts[first] / counts.sum(), rel=1e-5)
+
+
+def test_available_draws_only_what_was_live_then(live):
+    sampler = AvailableNegatives(dataset=live, num_negatives=40, num_shared_negatives=1)
+    hour = 3_600_000
+    drawn = sampler.sample(np.array([2, 5]), np.array([LIVE_EVENING_MS, LIVE_EVENING_MS + hour]), rng())
+    assert drawn.item.shape == (2, 40)
+    assert set(drawn.item[0]) == {2, 3, 4}
+    assert set(drawn.item[1]) == {5, 6, 7}
+    assert (drawn.real[0] == (drawn.item[0] != 2)).all()
+
+
+def test_available_falls_back_to_uniform_in_a_log_without_times(shop):
+    sampler = AvailableNegatives(dataset=shop, num_negatives=4, num_shared_negatives=9)
+    assert sampler.sample(np.array([2, 3]), np.array([0, 0]), rng()).item.shape == (9,)
+
+
+def test_in_batch_offers_the_positives_to_each_other(shop):
+    drawn = InBatchNegatives(dataset=shop, num_negatives=10).sample(np.array([2, 5, 2]), np.zeros(3), rng())
+    assert drawn.item.tolist() == [2, 5, 2]
+    assert drawn.real.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
+    assert drawn.positive_log_q.tolist() == drawn.negative_log_q.tolist()
+
+
+def test_in_batch_leaves_out_rooms_of_another_hour(live):
+    hour = 3_600_000
+    at_ms = np.array([LIVE_EVENING_MS, LIVE_EVENING_MS, LIVE_EVENING_MS + hour])
+    drawn = InBatchNegatives(dataset=live, num_negatives=10).sample(np.array([2, 3, 5]), at_ms, rng())
+    assert drawn.real.tolist() == [[False, True, False], [True, False, False], [False, False, False]]
