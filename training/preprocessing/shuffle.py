@@ -38,10 +38,11 @@ class Shuffle:
         os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
         import daft
 
-        if runner == "ray":
-            daft.set_runner_ray(ray_address)
-        else:
-            daft.set_runner_native()
+        try:
+            daft.set_runner_ray(ray_address) if runner == "ray" else daft.set_runner_native()
+        except daft.exceptions.DaftCoreException:  # a process chooses once
+            if daft.get_or_infer_runner_type() != runner:
+                raise ConfigurationError(f"shuffle.runner is {runner}, but this process runs Daft elsewhere") from None
         self._daft: Any = daft
         self._files_at_once = files_at_once
 
