@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def _write_log(world: World, folder: Path, console: Console) -> Counter[str]:
 def _write_truth(world: World, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    (folder / "world.json").write_text(json.dumps(asdict(world.config), indent=2) + "\n")
     pq.write_table(world.streamer_truth(), folder / "streamers.parquet")
     pq.write_table(world.product_truth(), folder / "products.parquet")
     for name, of_day in (("rooms", world.room_truth), ("viewers", world.viewer_truth)):

@@ -1,5 +1,6 @@
 """The simulate job: what it writes, what it refuses to overwrite, what it reports."""
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -43,6 +44,8 @@ def test_the_log_lies_by_day_and_the_truth_apart(simulate, tmp_path):
     assert sum(summary["events_by_type"].values()) == summary["events"] > 500
     truth = {path.stem: pq.read_table(path) for path in (tmp_path / "truth/w").glob("*.parquet")}
     assert set(truth) == {"products", "rooms", "streamers", "viewers"}
+    world = WorldConfig(**json.loads((tmp_path / "truth/w/world.json").read_text()))
+    assert world.num_days == summary["days"]
     assert truth["rooms"].num_rows == summary["events_by_type"]["room_start"]
     assert truth["viewers"]["day"].unique().to_pylist() == [0, 1]
     assert len(truth["viewers"]["taste"][0]) == 16
