@@ -302,7 +302,8 @@ def main() -> None:
         f"""   curl -s {arguments.url}/v1/recommendations -H 'content-type: application/json' \\
      -d '{{"user_id": "{viewer}", "k": 3}}'
    curl -s {arguments.url}/v1/events -H 'content-type: application/json' \\
-     -d '{{"event_id": "mine-1", "event_type": "follow", "occurred_at_ms": {int(time.time() * 1000)}, "user_id": "{viewer}", "streamer_id": "s00001"}}'
+     -d '{{"event_id": "mine-1", "event_type": "follow", "user_id": "{viewer}", "streamer_id": "s00001",
+          "occurred_at_ms": {int(time.time() * 1000)}}}'
    curl -s {arguments.url}/v1/users/{viewer}
    curl -s {arguments.url}/metrics        and {arguments.url}/docs in a browser""",
         markup=False,

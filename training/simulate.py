@@ -69,7 +69,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _refuse_to_delete_anything_else(folder: Path) -> None:
-    written = {"streamers.parquet", "products.parquet", "rooms.parquet", "viewers.parquet"}
+    written = {"world.json", "streamers.parquet", "products.parquet", "rooms.parquet", "viewers.parquet"}
     for path in sorted(folder.iterdir()):
         if not (path.name in written or (path.is_dir() and path.name.startswith("day="))):
             raise ConfigurationError(f"{folder} holds {path.name}, which no simulation wrote: it is not deleted")
