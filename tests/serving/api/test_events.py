@@ -1,0 +1,130 @@
+"""Events over HTTP: every line gets its own answer, and an accepted one is there for good."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from serving.api.bodies import MALFORMED, split_events
+from serving.api.routes import create_api
+from serving.deployments.endpoint import Endpoint
+from serving.settings import Settings
+from tests.serving.conftest import NOW_MS, TestClient
+from tests.serving.evening import enter, opening
+
+
+def statuses(answer: object) -> list[tuple[str, str | None]]:
+    return [(each["status"], each["reason"]) for each in answer.json()["results"]]
+
+
+def test_each_event_gets_its_answer(client: TestClient) -> None:
+    good = enter("u1", "r1", "mia")
+    bad = enter("u1", "r1", "mia")
+    del bad["room_id"]
+    answer = client.post("/v1/events", json=[good, bad, good, 7, None, []])
+    assert answer.status_code == 200
+    assert statuses(answer) == [
+        ("accepted", None),
+        ("rejected", "missing:room_id"),
+        ("duplicate", None),
+        ("rejected", "not_an_object"),
+        ("rejected", "not_an_object"),
+        ("rejected", "not_an_object"),
+    ]
+    assert {name: answer.json()[name] for name in ("accepted", "duplicate", "rejected")} == {
+        "accepted": 1,
+        "duplicate": 1,
+        "rejected": 4,
+    }
+
+
+def test_a_bad_line_rejects_that_line_only(client: TestClient) -> None:
+    lines = [json.dumps(enter("u1", "r1", "mia")).encode(), b"{nonsense", b'{"event_id": "\xff"}', b""]
+    lines.append(json.dumps(enter("u1", "r1", "mia")).encode())
+    answer = client.post("/v1/events", content=b"\r\n".join(lines), headers={"content-type": "application/x-ndjson"})
+    assert statuses(answer) == [
+        ("accepted", None),
+        ("rejected", "malformed_json"),
+        ("rejected", "malformed_json"),
+        ("accepted", None),
+    ]
+    assert len(client.get("/v1/users/u1").json()["history"]) == 2
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "text/plain", "image/png", "", "application/json; x=\xff"]
+)
+def test_the_body_counts_and_not_its_content_type(client: TestClient, content_type: str) -> None:
+    body = json.dumps(enter("u1", "r1", "mia"), indent=2)
+    headers = {"content-type": content_type.encode("latin-1")}
+    assert statuses(client.post("/v1/events", content=body, headers=headers)) == [("accepted", None)]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"[]", []),
+        (b'[{"a": 1}, 2]', [{"a": 1}, 2]),
+        (b'{"a": 1}', [{"a": 1}]),
+        (b'{"a":\n 1}', [{"a": 1}]),
+        (b'{"a": 1}\n\n{"a": 2}\n', [{"a": 1}, {"a": 2}]),
+        (b"x\n1\n", [MALFORMED, 1]),
+        (b"{" * 100_000, [MALFORMED]),
+        (b"null", [None]),
+    ],
+)
+def test_bodies_are_taken_apart(body: bytes, expected: list[object]) -> None:
+    assert split_events(body) == expected
+
+
+@pytest.mark.parametrize("body", [b"", b"  \n ", b"[", b"[1,", b"[" * 100_000, b'["\xff"]', b"[] []"])
+def test_a_body_that_is_nothing_is_refused_as_a_whole(client: TestClient, body: bytes) -> None:
+    answer = client.post("/v1/events", content=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body"]
+
+
+def test_too_long_a_body_is_refused(tmp_path: Path, registry_path: Path) -> None:
+    settings = Settings(registry=str(registry_path), data=str(tmp_path), max_body_bytes=1_000, max_events=3)
+    with TestClient(create_api(Endpoint.open(settings))) as client:
+        assert client.post("/v1/events", content=b" " * 1_001).status_code == 413
+        assert client.post("/v1/events", content=iter([b" " * 600, b" " * 600])).status_code == 413
+        answer = client.post("/v1/events", json=[1, 2, 3, 4])
+        assert answer.status_code == 413
+        assert answer.json()["detail"] == "the body holds 4 events, at most 3"
+        assert client.post("/v1/events", json=[1, 2, 3]).status_code == 200
+        assert client.post("/v1/recommendations", content=b" " * 70_000).status_code == 413
+
+
+def test_a_clock_that_is_far_ahead_is_rejected_and_a_little_is_set_right(client: TestClient) -> None:
+    far = enter("u1", "r1", "mia") | {"occurred_at_ms": NOW_MS + 3_600_000}
+    little = enter("u1", "r1", "mia") | {"occurred_at_ms": NOW_MS + 60_000}
+    answer = client.post("/v1/events", json=[far, little])
+    assert statuses(answer) == [("rejected", "occurred_in_future"), ("accepted", None)]
+    assert client.get("/v1/users/u1").json()["history"][0]["occurred_at_ms"] == NOW_MS
+
+
+def test_accepted_events_survive_a_restart(settings: Settings) -> None:
+    with TestClient(create_api(Endpoint.open(settings, now_ms=lambda: NOW_MS))) as client:
+        client.post("/v1/events", json=[*opening(), enter("u1", "tool-room", "tom")])
+    with TestClient(create_api(Endpoint.open(settings, now_ms=lambda: NOW_MS))) as client:
+        slate = client.post("/v1/recommendations", json={"user_id": "u1", "k": 1}).json()
+        assert [item["room_id"] for item in slate["items"]] == ["tool-room"]
+
+
+def test_when_the_log_cannot_be_written_the_answer_is_503_and_nothing_is_lost(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roomrec.errors import StateError
+    from serving.state.event_log import SqliteEventLog
+
+    def fail(*_: object) -> None:
+        raise StateError("event log cannot be written: disk full")
+
+    event = enter("u1", "r1", "mia")
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteEventLog, "append", fail)
+        answer = client.post("/v1/events", json=[event])
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "disk full" in answer.json()["detail"]
+    assert statuses(client.post("/v1/events", json=[event])) == [("accepted", None)]
