@@ -48,6 +48,7 @@ def run(config: DictConfig) -> EvaluationResult:
     from training.evaluation.plot import plot_report
     from training.evaluation.ranking import rank_queries, sample_queries
     from training.evaluation.report import headline, markdown, measure
+    from training.evaluation.segments import is_repeat
     from training.evaluation.trained_run import open_run
 
     began = time.monotonic()
@@ -67,7 +68,8 @@ def run(config: DictConfig) -> EvaluationResult:
         scorer.name: rank_queries(dataset, queries, scorer, num_shown=max(config.ks), candidates=candidates)
         for scorer in (model, *make_baselines(config.baselines, dataset, queries))
     }
-    rows = measure(dataset, queries, candidates, rankings, ks=list(config.ks))
+    repeat = is_repeat(dataset, queries)
+    rows = measure(dataset, queries, candidates, rankings, repeat=repeat, ks=list(config.ks))
 
     folder = Path(config.data_dir) / "reports" / report_name(trained.folder.name, config.split)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +81,7 @@ def run(config: DictConfig) -> EvaluationResult:
         "split": config.split,
         **headline(rows, k=config.headline_k),
         "all_queries": len(queries.row),
+        "repeat_share": round(float(repeat.mean()), 4),
         "unavailable_targets": candidates.unavailable_targets,
         "seconds": round(time.monotonic() - began, 1),
     }

@@ -174,3 +174,9 @@ class OneNumber(nn.Module):
 def test_what_cannot_be_traced_is_said(tmp_path):
     with pytest.raises(ExportError, match="OneNumber cannot be traced to ONNX"):
         export_user_encoder(OneNumber(), tmp_path / "graph.onnx", max_sequence_length=4)
+
+
+def test_what_does_not_fit_a_graph_is_refused_before_tracing(tmp_path):
+    huge = nn.Embedding(10_000_000, 64, device="meta")
+    with pytest.raises(ExportError, match="has 2,560,000,000 bytes of parameters, a graph holds 2,000,000,000"):
+        export_user_encoder(huge, tmp_path / "graph.onnx", max_sequence_length=4)

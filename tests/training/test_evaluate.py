@@ -38,6 +38,7 @@ def test_a_live_run_is_measured_on_what_was_live(data_dir):
     assert stored["rows"] == result.rows
     assert stored["summary"] == result.summary
     assert result.summary["unavailable_targets"] == 0
+    assert result.summary["repeat_share"] == 0.985
     assert 0.5 < result.summary["popularity_ndcg@10"] < result.summary["item_knn_ndcg@10"] <= 1.0
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from rich.table import Table
 
 from roomrec.metrics import coverage, hit_rate, ndcg, novelty, recall, reciprocal_rank
@@ -11,7 +12,6 @@ from roomrec.sequences.dataset import ProcessedDataset, Queries
 from training.evaluation.candidates import CATALOGUE, ROOM_FEED, ROOM_PRODUCTS, Candidates
 from training.evaluation.popularity import train_counts
 from training.evaluation.ranking import Ranking, select_queries
-from training.evaluation.segments import is_repeat
 
 SURFACES: Final = (ROOM_FEED, CATALOGUE, ROOM_PRODUCTS)
 """In the order of tables; the first one a dataset has gives the headline numbers."""
@@ -28,6 +28,7 @@ def measure(
     candidates: Candidates,
     rankings: Mapping[str, Ranking],
     *,
+    repeat: npt.NDArray[np.bool_],
     ks: Sequence[int],
 ) -> list[Row]:
     """Measure every scorer on every surface: over all queries, over those whose target is new, over repeats.
@@ -37,13 +38,13 @@ def measure(
         queries: What was asked.
         candidates: Their candidates.
         rankings: Scorer name -> what it made of the queries.
+        repeat: Whether each query's target is known to its history, shape ``[Q]``.
         ks: How many are shown.
 
     Returns:
         One row for each surface, segment and scorer that has queries; metrics are named like ``ndcg@10``. Where all
         targets are new, or all repeats, the segment would say the same again and is left out.
     """
-    repeat = is_repeat(dataset, queries)
     rows: list[Row] = []
     for surface in SURFACES:
         on_surface = np.zeros(len(queries.row), dtype=bool)

@@ -33,6 +33,9 @@ USER_INPUTS: Final = (*HISTORY_INPUTS, "user_index")
 DEFAULT_TOLERANCE: Final = 1e-4
 """Largest difference of a vector's entry that float arithmetic explains."""
 
+MAX_GRAPH_BYTES: Final = 2_000_000_000
+"""A graph is one protobuf, which ends at 2 GiB."""
+
 Arrays = Mapping[str, npt.NDArray[np.int64]]
 
 
@@ -143,6 +146,12 @@ def _export(
     shapes: dict[str, dict[int, Any]],
     output: str,
 ) -> None:
+    num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    if num_bytes > MAX_GRAPH_BYTES:
+        raise ExportError(
+            f"{type(module).__name__} has {num_bytes:,} bytes of parameters, a graph holds {MAX_GRAPH_BYTES:,}: make "
+            "embedding_dim or the vocabulary smaller"
+        )
     device = next(module.parameters()).device
     was_training = module.training
     module.eval()
