@@ -3,7 +3,7 @@
 from itertools import count
 from typing import Any
 
-from tests.serving.conftest import NOW_MS
+from tests.serving.shop import NOW_MS
 
 _numbers = count()
 

@@ -9,8 +9,9 @@ from serving.api.bodies import MALFORMED, split_events
 from serving.api.routes import create_api
 from serving.deployments.endpoint import Endpoint
 from serving.settings import Settings
-from tests.serving.conftest import NOW_MS, TestClient
+from tests.serving.conftest import TestClient
 from tests.serving.evening import enter, opening
+from tests.serving.shop import NOW_MS
 
 
 def statuses(answer: object) -> list[tuple[str, str | None]]:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from serving.api.routes import create_api
 from serving.deployments.endpoint import Endpoint
 from serving.settings import Settings
-from tests.serving.conftest import NOW_MS, TestClient
+from tests.serving.conftest import TestClient
 from tests.serving.evening import enter, opening
+from tests.serving.shop import NOW_MS
 
 FIELDS = ("event_id", "event_type", "occurred_at_ms", "user_id", "room_id", "streamer_id", "product_id", "stock",
           "watch_time_ms", "amount_cents", "position", "propensity", "context", "surface", "k")  # fmt: skip

@@ -11,8 +11,9 @@ from roomrec.errors import BundleError, RegistryError
 from serving.api.routes import create_api
 from serving.deployments.endpoint import Endpoint
 from serving.settings import Settings
-from tests.serving.conftest import NOW_MS, TestClient
+from tests.serving.conftest import TestClient
 from tests.serving.evening import enter, event, opening
+from tests.serving.shop import NOW_MS
 
 
 @pytest.fixture
