@@ -18,8 +18,8 @@ from roomrec.errors import RoomRecError, StateError
 from serving.settings import Settings
 
 if TYPE_CHECKING:
-    from serving.state.event_log import SqliteEventLog
-    from serving.state.state_store import LmdbStateStore
+    from serving.state.lmdb_state_store import LmdbStateStore
+    from serving.state.sqlite_event_log import SqliteEventLog
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -92,7 +92,7 @@ def start(
 @application.command("rebuild-state")
 def rebuild_state(data: Data = None) -> None:
     """Drop the state and make it again from the event log; a running endpoint follows."""
-    from serving.state.event_log import SqliteEventLog
+    from serving.state.sqlite_event_log import SqliteEventLog
 
     settings = Settings.read({"data": _absolute(data)})
     if not settings.event_log_path.exists():
@@ -113,7 +113,7 @@ def rebuild_state(data: Data = None) -> None:
 
 
 def _open_even_if_damaged(settings: Settings, log: "SqliteEventLog") -> "LmdbStateStore":
-    from serving.state.state_store import LmdbStateStore, drop_state
+    from serving.state.lmdb_state_store import LmdbStateStore, drop_state
 
     sizes = {"history_limit": settings.history_limit, "map_bytes": settings.state_bytes}
     try:

@@ -13,10 +13,11 @@ from roomrec.events.validation import Rejection, validate_event
 from serving.deployments.recommender import CHAMPION, Query, Recommender, Slate
 from serving.deployments.serving_model import ServingModel
 from serving.settings import Settings
-from serving.state.event_log import ACCEPTED, Event, SqliteEventLog
+from serving.state.event_log import ACCEPTED, Event
 from serving.state.live_catalogue import LiveCatalogue
+from serving.state.lmdb_state_store import LmdbStateStore
 from serving.state.records import EVENT_NAMES, UserRecord
-from serving.state.state_store import LmdbStateStore
+from serving.state.sqlite_event_log import SqliteEventLog
 from serving.state.writer import EventWriter
 
 REJECTED = "rejected"

@@ -13,9 +13,9 @@ from roomrec.events.validation import validate_event
 from roomrec.features.spec import HISTORY_INPUTS
 from roomrec.features.vocabulary import Vocabulary
 from roomrec.sequences.history import History, ViewerEvents, build_history, history_inputs
-from serving.state.event_log import SqliteEventLog
+from serving.state.lmdb_state_store import LmdbStateStore
 from serving.state.records import UserRecord, user_history
-from serving.state.state_store import LmdbStateStore
+from serving.state.sqlite_event_log import SqliteEventLog
 
 START_MS = 1_700_000_000_000
 USERS = ("u1", "u2", "u3")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from serving.deployments.endpoint import Endpoint
 from serving.deployments.recommender import Query
 from serving.settings import Settings
-from serving.state.event_log import SqliteEventLog
 from serving.state.live_catalogue import LiveCatalogue
+from serving.state.sqlite_event_log import SqliteEventLog
 
 NOW_MS = 1_800_000_000_000
 ROOMS = ("r1", "r2", "r3")

@@ -117,7 +117,7 @@ def test_when_the_log_cannot_be_written_the_answer_is_503_and_nothing_is_lost(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from roomrec.errors import StateError
-    from serving.state.event_log import SqliteEventLog
+    from serving.state.sqlite_event_log import SqliteEventLog
 
     def fail(*_: object) -> None:
         raise StateError("event log cannot be written: disk full")

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from serving.state.event_log import SqliteEventLog
-from serving.state.state_store import LmdbStateStore
+from serving.state.lmdb_state_store import LmdbStateStore
+from serving.state.sqlite_event_log import SqliteEventLog
 
 _DIES = """
 import os, signal, sys
 from pathlib import Path
-from serving.state import state_store
-from serving.state.event_log import SqliteEventLog
-from serving.state.state_store import LmdbStateStore
+from serving.state import lmdb_state_store
+from serving.state.sqlite_event_log import SqliteEventLog
+from serving.state.lmdb_state_store import LmdbStateStore
 from tests.contracts.state_store_contract import enter
 
 folder, moment = Path(sys.argv[1]), sys.argv[2]
@@ -30,7 +30,7 @@ if moment == "before the commit":
     die()
 log.append([enter(3)])
 if moment == "inside the state's transaction":
-    state_store._Chunk.write = die
+    lmdb_state_store._Chunk.write = die
 if moment == "after the commit":
     die()
 store.catch_up()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from roomrec.errors import StateError
-from serving.state.event_log import SqliteEventLog
-from serving.state.state_store import LmdbStateStore
+from serving.state.lmdb_state_store import LmdbStateStore
+from serving.state.sqlite_event_log import SqliteEventLog
 from serving.state.writer import EventWriter
 from tests.contracts.state_store_contract import enter
 

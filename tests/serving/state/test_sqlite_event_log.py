@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from roomrec.errors import StateError
-from serving.state.event_log import SqliteEventLog
+from serving.state.sqlite_event_log import SqliteEventLog
 from tests.contracts.event_log_contract import EventLogContract, event
 
 
@@ -30,7 +30,7 @@ def test_what_is_no_log_is_refused_with_its_name(tmp_path: Path) -> None:
 
 
 def test_a_log_held_by_somebody_else_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.state.event_log._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("serving.state.sqlite_event_log._BUSY_TIMEOUT_S", 0.05)
     log = SqliteEventLog(tmp_path / "events.sqlite")
     other = sqlite3.connect(tmp_path / "events.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -6,9 +6,11 @@ import pytest
 
 from roomrec.errors import StateError
 from serving.settings import Settings
-from serving.state import state_store
-from serving.state.event_log import EventLog, SqliteEventLog
-from serving.state.state_store import LmdbStateStore, StateStore
+from serving.state import lmdb_state_store
+from serving.state.event_log import EventLog
+from serving.state.lmdb_state_store import LmdbStateStore
+from serving.state.sqlite_event_log import SqliteEventLog
+from serving.state.state_store import StateStore
 from tests.contracts.state_store_contract import StateStoreContract, enter
 
 
@@ -124,4 +126,4 @@ def test_the_limit_must_be_real(tmp_path: Path, log: SqliteEventLog) -> None:
 
 
 def test_boot_ids_are_read_from_the_kernel() -> None:
-    assert state_store._BOOT_ID.name == "boot_id"
+    assert lmdb_state_store._BOOT_ID.name == "boot_id"

@@ -1,0 +1,173 @@
+"""The event log in one SQLite file."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from roomrec.errors import StateError
+from serving.state.event_log import ACCEPTED, DUPLICATE, Event, LoggedEvent, Touched
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id TEXT NOT NULL UNIQUE,
+    event_type TEXT NOT NULL,
+    user_id TEXT,
+    room_id TEXT,
+    product_id TEXT,
+    body BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id) WHERE user_id IS NOT NULL;
+"""
+_INSERT = """
+INSERT INTO events (event_id, event_type, user_id, room_id, product_id, body)
+VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING
+"""
+_BUSY_TIMEOUT_S = 10.0
+_INT64 = range(-(2**63), 2**63)
+
+
+class SqliteEventLog:
+    """An event log in one SQLite file that several processes may share.
+
+    Write-ahead log with ``synchronous=FULL``: a commit is on the disk before it returns. ``seq`` is given under the
+    write lock, so it grows in the order of commits and is never given twice, not even after an erasure.
+
+    Args:
+        path: The file; made if missing.
+
+    Raises:
+        StateError: If it cannot be opened as an event log.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.execute("PRAGMA secure_delete=ON")
+            self._connection.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA.split(";"):
+                self._connection.execute(statement)
+            self._connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise StateError(f"event log {path} cannot be opened: {error}") from error
+        self._encode = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+    def append(self, events: Sequence[Event]) -> list[str]:
+        """Store events in one transaction that is durable when this returns.
+
+        Args:
+            events: Validated events; several may have the same id, of which the first counts.
+
+        Returns:
+            ``accepted`` or ``duplicate`` for each.
+
+        Raises:
+            StateError: If nothing could be stored: the disk is full, or another process holds the log for too long.
+            ValueError: If an event holds a whole number beyond 64 bits or text that is not Unicode; nothing is stored.
+        """
+        rows = [self._row(event) for event in events]
+        execute = self._connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            results = [ACCEPTED if execute(_INSERT, row).rowcount else DUPLICATE for row in rows]
+            execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise StateError(f"event log {self._path} cannot be written: {error}") from error
+        return results
+
+    def read(self, *, after: int, limit: int) -> list[LoggedEvent]:
+        """Return at most ``limit`` events with ``seq > after``, oldest first.
+
+        Raises:
+            StateError: If the log cannot be read.
+        """
+        rows = self._query("SELECT seq, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
+        return [LoggedEvent(seq, self._decode(body)) for seq, body in rows]
+
+    def read_user(self, user_id: str) -> Iterator[Event]:
+        """Yield every event of a viewer, in order of acceptance."""
+        for (body,) in self._query("SELECT body FROM events WHERE user_id = ? ORDER BY seq", (user_id,)):
+            yield self._decode(body)
+
+    def touched(self, *, after: int, until: int) -> Touched:
+        """Return the rooms and products that events with ``after < seq <= until`` may have changed.
+
+        Raises:
+            StateError: If the log cannot be read.
+        """
+        rows = self._query(
+            "SELECT DISTINCT event_type = 'enter', room_id, product_id FROM events WHERE seq > ? AND seq <= ? AND "
+            "event_type IN ('enter', 'room_start', 'room_end', 'product_listed', 'product_unlisted', 'product_pinned', "
+            "'stock_changed')",
+            (after, until),
+        )
+        found = Touched(set(), set(), set())
+        for is_enter, room_id, product_id in rows:
+            if is_enter:
+                found.entered_room_ids.add(room_id)
+                continue
+            if room_id is not None:
+                found.room_ids.add(room_id)
+            if product_id is not None:
+                found.product_ids.add(product_id)
+        return found
+
+    def last_seq(self) -> int:
+        """Return the greatest ``seq`` ever given, 0 if none.
+
+        Raises:
+            StateError: If the log cannot be read.
+        """
+        rows = self._query("SELECT seq FROM sqlite_sequence WHERE name = 'events'", ())
+        return int(rows[0][0]) if rows else 0
+
+    def erase_user(self, user_id: str) -> int:
+        """Remove every event of a viewer; freed pages are overwritten and the write-ahead log is emptied.
+
+        Returns:
+            How many events there were.
+
+        Raises:
+            StateError: If the log cannot be written; nothing is removed.
+        """
+        try:
+            erased = self._connection.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise StateError(f"event log {self._path} cannot be written: {error}") from error
+        return erased
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _row(self, event: Event) -> tuple[Any, ...]:
+        for name, value in event.items():
+            if isinstance(value, int) and value not in _INT64:
+                raise ValueError(f"{name} is {value}, beyond 64 bits")
+        return (
+            event["event_id"],
+            event["event_type"],
+            event.get("user_id"),
+            event.get("room_id"),
+            event.get("product_id"),
+            self._encode(event),
+        )
+
+    def _query(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise StateError(f"event log {self._path} cannot be read: {error}") from error
