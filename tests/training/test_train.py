@@ -1,0 +1,112 @@
+"""The training job, shrunken."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from roomrec.errors import ConfigurationError, DatasetError
+from tests.worlds import write_shop
+from training.configuration import CONFIGS
+from training.run_folder import LAST_CHECKPOINT, load_trained_model
+from training.train import run
+
+
+def small_config(dataset: Path, data_dir: Path, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(
+            "train",
+            overrides=[
+                f"dataset={dataset}",
+                f"data_dir={data_dir}",
+                "name=tiny",
+                "trainer=cpu",
+                "model.embedding_dim=8",
+                "model.hidden_dim=8",
+                "batches.batch_size=64",
+                "max_epochs=2",
+                *overrides,
+            ],
+        )
+
+
+@pytest.mark.parametrize("model", ["sasrec", "two_tower"])
+@pytest.mark.parametrize("world", ["markov_dataset", "live_dataset"])
+def test_a_run_leaves_what_others_need(request, tmp_path, model, world):
+    dataset = request.getfixturevalue(world)
+    result = run(small_config(dataset, tmp_path, f"model={model}"))
+    assert result.folder == tmp_path / "runs" / "tiny"
+    assert result.epochs == 2
+    assert sorted(path.name for path in result.folder.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "environment.json",
+        "metrics.csv",
+        "tensorboard",
+    ]
+    assert sorted(path.name for path in (result.folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert 0.0 < result.best <= 1.0
+    header, *rows = (result.folder / "metrics.csv").read_text().splitlines()
+    assert {"epoch", "step", "train_loss_epoch", "val_ndcg@10", "val_hr@10"} <= set(header.split(","))
+    assert len(rows) >= 2
+    trained = load_trained_model(result.folder)
+    assert trained.spec.num_users == json.loads((dataset / "summary.json").read_text())["feature_spec"]["num_users"]
+    history = torch.full((1, 3), 1)
+    vectors = trained.model.user_encoder(history, history, history, history, history, torch.tensor([2]))
+    assert vectors.shape == (1, 8)
+
+
+@pytest.mark.parametrize("override", ["negatives=uniform", "negatives=popularity", "negatives=in_batch", "loss=bce"])
+def test_every_choice_trains(markov_dataset, tmp_path, override):
+    result = run(small_config(markov_dataset, tmp_path, override, "max_epochs=1"))
+    assert result.metrics["train_loss_epoch"] > 0
+
+
+def test_equal_seeds_give_equal_losses(markov_dataset, tmp_path):
+    losses = [
+        run(small_config(markov_dataset, tmp_path, f"name={name}", f"seed={seed}")).metrics["train_loss_epoch"]
+        for name, seed in (("one", 1), ("again", 1), ("other", 2))
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_a_run_is_not_lost_by_accident(markov_dataset, tmp_path):
+    run(small_config(markov_dataset, tmp_path, "max_epochs=1"))
+    with pytest.raises(ConfigurationError, match=r"overwrite=true, which deletes checkpoints, config.yaml"):
+        run(small_config(markov_dataset, tmp_path))
+    assert (tmp_path / "runs" / "tiny" / LAST_CHECKPOINT).exists()
+    assert run(small_config(markov_dataset, tmp_path, "overwrite=true")).epochs == 2
+
+
+def test_there_must_be_something_to_resume(markov_dataset, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"resume=true, but .*last.ckpt does not exist"):
+        run(small_config(markov_dataset, tmp_path, "resume=true"))
+
+
+def test_an_empty_validation_split_is_said_in_a_sentence(tmp_path):
+    folder = write_shop(tmp_path / "dataset", [[0, 1, 2, 3, 4]] * 9, num_products=5)
+    import pyarrow as pa
+
+    part = folder / "sequences" / "part-00000.arrow"
+    table = pa.ipc.open_file(part.read_bytes()).read_all()
+    splits = pa.array([[0, 0, 0, 0, 2]] * 9, pa.list_(pa.int8()))
+    table = table.set_column(table.schema.get_field_index("split"), "split", splits)
+    with pa.ipc.new_file(part, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(DatasetError, match="validation split holds no target"):
+        run(small_config(folder, tmp_path))
+
+
+def test_a_missing_dataset_is_said_in_a_sentence(tmp_path):
+    with pytest.raises(DatasetError, match=r"no processed dataset at .*nowhere: make it with"):
+        run(small_config(Path("nowhere"), tmp_path))
+
+
+def test_gpu_without_a_gpu_is_said_in_a_sentence(markov_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigurationError, match="trainer=gpu needs a CUDA device"):
+        run(small_config(markov_dataset, tmp_path, "trainer=gpu"))
