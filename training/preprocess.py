@@ -93,8 +93,8 @@ def _progress() -> Progress:
 
 def _advance(progress: Progress, step: str) -> Any:
     """Start showing a step, the one before it being done."""
-    for earlier in progress.task_ids:
-        progress.stop_task(earlier)
+    if progress.task_ids:
+        progress.stop_task(progress.task_ids[-1])
     number = progress.add_task(step, total=None)
     return lambda count: progress.update(number, advance=count)
 
