@@ -1,7 +1,6 @@
 """The routes: HTTP in, one call to the endpoint, HTTP out."""
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from roomrec.errors import BundleError, RegistryError, StateError
 from roomrec.events.schema import MAX_ID_LENGTH
 from serving.api import messages
 from serving.api.bodies import read_body, split_events
-from serving.api.metrics import CONTENT_TYPE, Metrics
+from serving.api.metrics import CONTENT_TYPE, CountRequests, Metrics
 from serving.deployments.endpoint import Endpoint
 from serving.deployments.recommender import Query
 
@@ -54,7 +53,7 @@ def create_api(endpoint: Endpoint) -> FastAPI:
         lifespan=lifespan,
         openapi_tags=[{"name": name} for name in ("recommendations", "events", "models", "users", "operations")],
     )
-    _count_requests(api, metrics)
+    api.add_middleware(CountRequests, metrics=metrics)
     _answer_errors(api)
     _add_recommendations(api, endpoint, metrics)
     _add_events(api, endpoint, metrics)
@@ -186,21 +185,6 @@ def _add_operations(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> None:
         metrics.live_rooms.set(len(endpoint.catalogue.rooms))
         metrics.load_failures.set(0 if endpoint.load_failure is None else 1)
         return Response(metrics.render(), media_type=CONTENT_TYPE)
-
-
-def _count_requests(api: FastAPI, metrics: Metrics) -> None:
-    @api.middleware("http")
-    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        started = time.perf_counter()
-        status = 500
-        try:
-            response = await call_next(request)
-            status = response.status_code
-        finally:
-            route = getattr(request.scope.get("route"), "path", "none")
-            metrics.requests.labels(route, str(status)).inc()
-            metrics.latency.labels(route).observe(time.perf_counter() - started)
-        return response
 
 
 def _answer_errors(api: FastAPI) -> None:
