@@ -194,8 +194,22 @@ def _quiet_exporter() -> Iterator[None]:
 
 
 def _remove_unread_inputs(model: onnx.ModelProto) -> None:
-    """Take out inputs that no node reads, so that a graph asks for exactly what it needs."""
-    read = {name for node in model.graph.node for name in node.input}
-    kept = [entry for entry in model.graph.input if entry.name in read]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
+    """Take out inputs whose values no node reads, so that a graph asks for exactly what it needs.
+
+    The exporter asks any input for the batch size, also one that is needed for nothing else. All have the same first
+    dimension, so the question goes to one that is read anyway.
+    """
+    graph = model.graph
+    asks_size = [node for node in graph.node if node.op_type == "Shape" and _only_first_dimension(node)]
+    read = {name for node in graph.node if node not in asks_size for name in node.input}
+    kept = [entry for entry in graph.input if entry.name in read]
+    inputs = {entry.name for entry in graph.input}
+    for node in asks_size:
+        if node.input[0] in inputs - read:
+            node.input[0] = kept[0].name
+    del graph.input[:]
+    graph.input.extend(kept)
+
+
+def _only_first_dimension(node: onnx.NodeProto) -> bool:
+    return {attribute.name: attribute.i for attribute in node.attribute} == {"start": 0, "end": 1}
