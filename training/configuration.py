@@ -35,18 +35,17 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> None:
     Raises:
         ConfigurationError: With the key and the closest valid one.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides=list(overrides))
-    except HydraException as error:
-        raise ConfigurationError(str(error).splitlines()[0]) from error
+    parsed = [_parse(override) for override in overrides]
     groups = [override for override in parsed if _options(override.key_or_group)]
     for override in groups:
         _check_option(override)
-    config = _compose(config_name, [str(override.input_line) for override in groups])
+    config = _compose(
+        config_name, [str(override.input_line) for override in groups if not override.is_sweep_override()]
+    )
     for override in parsed:
         if override not in groups and not override.is_add() and not override.key_or_group.startswith("hydra"):
             _check_key(override, config)
-    _compose(config_name, list(overrides))
+    _compose(config_name, [str(override.input_line) for override in parsed if not override.is_sweep_override()])
 
 
 def check_command_line(config_name: str) -> None:
@@ -65,6 +64,13 @@ def one_sentence_errors() -> Iterator[None]:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]: ", end="")
         Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(str(error))
         raise SystemExit(MISTAKE_EXIT_CODE) from None
+
+
+def _parse(override: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise ConfigurationError(f"{override!r} cannot be read as key=value: {str(error).splitlines()[0]}") from error
 
 
 def _options(group: str) -> list[str]:
@@ -127,9 +133,12 @@ def _keys(config: DictConfig) -> dict[str, Any]:
 
 def _closest(name: str, names: Sequence[str], *, prefix: str = "") -> str:
     """Say which valid name is meant: by the whole key, or by its last part when it stands in another section."""
+    by_last_part = {known.rpartition(".")[2]: known for known in reversed(names)}
+    last_part = name.rpartition(".")[2]
+    if last_part in by_last_part:
+        return f"; did you mean {prefix}{by_last_part[last_part]}?"
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if not found:
-        by_last_part = {known.rpartition(".")[2]: known for known in reversed(names)}
-        last = difflib.get_close_matches(name.rpartition(".")[2], list(by_last_part), n=1, cutoff=0.6)
-        found = [by_last_part[part] for part in last]
+        parts = difflib.get_close_matches(last_part, list(by_last_part), n=1, cutoff=0.6)
+        found = [by_last_part[part] for part in parts]
     return f"; did you mean {prefix}{found[0]!s}?" if found else ""

@@ -1,4 +1,7 @@
-"""The folder of one training run: what lies where, when it may be written, how its model is read again."""
+"""The folder of one training run: what lies where, when it may be written, how its model is read again.
+
+Imports of torch wait inside functions, so that a mistake is answered before they take their seconds.
+"""
 
 import json
 import platform
@@ -6,16 +9,16 @@ import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from roomrec.errors import ConfigurationError, DatasetError
 from roomrec.features.spec import FeatureSpec
 from roomrec.sequences.dataset import ProcessedDataset
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LAST_CHECKPOINT: Final = Path("checkpoints/last.ckpt")
 """Where training stands."""
@@ -26,10 +29,14 @@ BEST_CHECKPOINT: Final = Path("checkpoints/best.ckpt")
 _PACKAGES = ("roomrec", "torch", "torchrec", "pytorch-lightning", "hydra-core", "numpy", "pyarrow")
 
 
+class TrainingInterrupted(Exception):  # noqa: N818  not an error: the user asked for it
+    """Training stopped because somebody pressed Ctrl-C; everything is saved."""
+
+
 class TrainedModel(NamedTuple):
     """A model as a run left it, in evaluation mode."""
 
-    model: nn.Module
+    model: "nn.Module"
     """has ``user_encoder`` and ``item_encoder``"""
     config: DictConfig
     """the composed config of the run"""
@@ -54,8 +61,8 @@ def run_folder(config: DictConfig) -> Path:
     return Path(config.data_dir) / "runs" / name
 
 
-def prepare_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder ready, and never lose a run by accident.
+def check_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse to lose a run by accident.
 
     Args:
         folder: The run's folder.
@@ -69,19 +76,25 @@ def prepare_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if resume:
         if not (folder / LAST_CHECKPOINT).exists():
             raise ConfigurationError(f"resume=true, but {folder / LAST_CHECKPOINT} does not exist: train without it")
-    elif exists and overwrite:
-        shutil.rmtree(folder)
-    elif exists:
+    elif exists and not overwrite:
         inside = ", ".join(sorted(path.name for path in folder.iterdir()))
         raise ConfigurationError(
             f"{folder} holds a run already: continue it with resume=true, choose another name=..., or pass "
             f"overwrite=true, which deletes {inside}"
         )
+
+
+def prepare_run_folder(folder: Path, *, resume: bool) -> None:
+    """Empty the folder unless the run continues, and make it; ``check_run_folder`` has allowed it."""
+    if folder.is_dir() and not resume:
+        shutil.rmtree(folder)
     (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
 
 
 def describe_run(folder: Path, config: DictConfig, dataset: ProcessedDataset) -> None:
     """Write ``config.yaml`` and ``environment.json``: what was asked for, and what it ran on."""
+    import torch
+
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
     described = {
         "dataset": {
@@ -126,6 +139,9 @@ def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> T
     Raises:
         ConfigurationError: If the folder holds no such checkpoint.
     """
+    import torch
+    from hydra.utils import instantiate
+
     if not (folder / checkpoint).exists():
         raise ConfigurationError(f"{folder / checkpoint} does not exist: train first with `python -m training.train`")
     config = OmegaConf.load(folder / "config.yaml")

@@ -12,6 +12,16 @@ from rich.console import Console
 
 from roomrec.sequences.dataset import ProcessedDataset
 from training.configuration import check_command_line, one_sentence_errors
+from training.run_folder import (
+    LAST_CHECKPOINT,
+    TrainingInterrupted,
+    check_run_folder,
+    check_same_dataset,
+    dataset_folder,
+    describe_run,
+    prepare_run_folder,
+    run_folder,
+)
 
 INTERRUPTED_EXIT_CODE = 130
 """What a shell reports for a process stopped by Ctrl-C."""
@@ -50,26 +60,22 @@ def run(config: DictConfig) -> TrainingResult:
         DatasetError: If the dataset is missing, unfinished or too small.
         TrainingInterrupted: After Ctrl-C, when everything is saved.
     """
-    # Everything that imports torch waits until the settings are known to be right.
+    began = time.monotonic()
+    folder = run_folder(config)
+    dataset = ProcessedDataset.open(dataset_folder(config))
+    check_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
+    if config.resume:
+        check_same_dataset(folder, dataset)
+
+    # What imports torch waits until here, so that a mistake is answered at once.
     import torch
     from hydra.utils import instantiate
 
     from training.callbacks.full_ranking import FullRankingValidation
     from training.datamodule import BatchDataModule
     from training.modules.recommender import RecommenderModule
-    from training.run_folder import (
-        LAST_CHECKPOINT,
-        check_same_dataset,
-        dataset_folder,
-        describe_run,
-        prepare_run_folder,
-        run_folder,
-    )
     from training.trainer import build_trainer
 
-    began = time.monotonic()
-    folder = run_folder(config)
-    dataset = ProcessedDataset.open(dataset_folder(config))
     negatives = instantiate(config.negatives, _partial_=True)(dataset=dataset)
     source = instantiate(config.batches, _partial_=True)(dataset=dataset, negatives=negatives, seed=config.seed)
     validation = FullRankingValidation(
@@ -86,9 +92,7 @@ def run(config: DictConfig) -> TrainingResult:
         optimizer=instantiate(config.optimizer, _partial_=True),
         seed=config.seed,
     )
-    prepare_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
-    if config.resume:
-        check_same_dataset(folder, dataset)
+    prepare_run_folder(folder, resume=config.resume)
     with warnings.catch_warnings():
         _ignore_what_is_meant()
         trainer = build_trainer(config, folder=folder, validation=validation, num_batches=len(source))
@@ -129,8 +133,6 @@ def main(config: DictConfig) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with one_sentence_errors():
-        from training.callbacks.interruption import TrainingInterrupted
-
         try:
             result = run(config)
         except TrainingInterrupted as interruption:

@@ -10,8 +10,7 @@ from pytorch_lightning import Callback
 
 from tests.training.test_train import small_config
 from training import trainer as trainer_module
-from training.callbacks.interruption import TrainingInterrupted
-from training.run_folder import load_trained_model
+from training.run_folder import TrainingInterrupted, load_trained_model
 from training.train import run
 
 

@@ -8,9 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-
-class TrainingInterrupted(Exception):  # noqa: N818  not an error: the user asked for it
-    """Training stopped because somebody pressed Ctrl-C; everything is saved."""
+from training.run_folder import TrainingInterrupted
 
 
 class SaveOnInterrupt(Callback):
