@@ -1,7 +1,7 @@
 """Shuffles and counts over staged files with Daft: on this machine's cores, or on a Ray cluster."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,15 +22,15 @@ class Shuffle:
 
     Args:
         runner: ``native`` or ``ray``; on a cluster every node must see the work folder.
-        files_at_once: Staged files in one pass. Daft's native runner keeps what it partitions in memory until it has
-            read everything, so passes are what bounds it.
+        files_at_once: Staged files in one pass. Daft's native runner reads ahead, and keeps what it partitions in
+            memory until it has read everything, so passes are what bounds it. On a cluster, take all at once.
         ray_address: The cluster, for ``ray``; None starts or finds a local one.
 
     Raises:
         ConfigurationError: If the runner is not one of ``RUNNERS``.
     """
 
-    def __init__(self, *, runner: str = "native", files_at_once: int = 8, ray_address: str | None = None) -> None:
+    def __init__(self, *, runner: str = "native", files_at_once: int = 4, ray_address: str | None = None) -> None:
         if runner not in RUNNERS:
             raise ConfigurationError(f"shuffle.runner is {runner!r}: expected one of {', '.join(RUNNERS)}")
         # read when daft is imported: no bars over ours, no reports to anybody
@@ -67,9 +67,7 @@ class Shuffle:
             event_types: Codes to keep; all by default.
         """
         folder.mkdir(parents=True)
-        for start in range(0, len(files), self._files_at_once):
-            events = self._read(files[start : start + self._files_at_once], key, event_types)
-            # not "% num_partitions" of a signed number: the hash is unsigned
+        for events in self._passes(files, key, event_types):
             place = (self._column(key).hash() % self._daft.lit(num_partitions)).alias("partition")
             events.select(*(self._column(name) for name in columns), place).write_parquet(
                 str(folder), partition_cols=["partition"], compression="lz4"
@@ -95,35 +93,52 @@ class Shuffle:
         Returns:
             Columns ``id`` and ``count``, the most frequent first, equals by id.
         """
-        events = self._read(files, key, None)
-        if before_ms is not None:
-            events = events.where(self._column("occurred_at_ms") < before_ms)
-        if not held_out:
-            events = events.where(~self._column("held_out"))
-        counted = events.groupby(self._column(key).alias("id")).agg(self._column("row").count().alias("count"))
-        return _plain(counted.to_arrow()).sort_by([("count", "descending"), ("id", "ascending")])
+        found = []
+        for events in self._passes(files, key, None):
+            if before_ms is not None:
+                events = events.where(self._column("occurred_at_ms") < before_ms)
+            if not held_out:
+                events = events.where(~self._column("held_out"))
+            by_key = events.groupby(self._column(key).alias("id"))
+            found.append(_plain(by_key.agg(self._column("row").count().alias("count")).to_arrow()))
+        counted = _merged(found, "id", {"count": "sum"})
+        return counted.sort_by([("count", "descending"), ("id", "ascending")])
 
     def rooms(self, files: Sequence[Path]) -> pa.Table:
         """Return one row for each room: when the first and last thing happened in it, ordered by id."""
         at_ms = self._column("occurred_at_ms")
-        seen = self._read(files, "room_id", None).groupby("room_id")
-        found = seen.agg(at_ms.min().alias("first_ms"), at_ms.max().alias("last_ms"), self._column("streamer_id").min())
-        return _plain(found.to_arrow()).sort_by("room_id")
+        found = [
+            _plain(
+                events.groupby("room_id")
+                .agg(at_ms.min().alias("first_ms"), at_ms.max().alias("last_ms"), self._column("streamer_id").min())
+                .to_arrow()
+            )
+            for events in self._passes(files, "room_id", None)
+        ]
+        return _merged(found, "room_id", {"first_ms": "min", "last_ms": "max", "streamer_id": "min"}).sort_by("room_id")
 
     def select(self, files: Sequence[Path], *, columns: Sequence[str], event_types: Sequence[int]) -> pa.Table:
         """Return the rows of a few rare types, oldest first, equal instants by event id."""
-        found = self._read(files, "room_id", event_types).select(*columns)
-        return _plain(found.to_arrow()).sort_by([("occurred_at_ms", "ascending"), ("event_id", "ascending")])
+        found = [_plain(events.select(*columns).to_arrow()) for events in self._passes(files, "room_id", event_types)]
+        return pa.concat_tables(found).sort_by([("occurred_at_ms", "ascending"), ("event_id", "ascending")])
 
-    def _read(self, files: Sequence[Path], key: str, event_types: Sequence[int] | None) -> "DataFrame":
-        events = self._daft.read_parquet([str(file) for file in files])
-        events = events.where(self._column(key).not_null())
-        if event_types is not None:
-            events = events.where(self._column("event_type").is_in(list(event_types)))
-        return events
+    def _passes(self, files: Sequence[Path], key: str, event_types: Sequence[int] | None) -> "Iterator[DataFrame]":
+        """A few files at a time, without the rows where the key is null or of other types."""
+        for start in range(0, len(files), self._files_at_once):
+            events = self._daft.read_parquet([str(file) for file in files[start : start + self._files_at_once]])
+            events = events.where(self._column(key).not_null())
+            if event_types is not None:
+                events = events.where(self._column("event_type").is_in(list(event_types)))
+            yield events
 
     def _column(self, name: str) -> "Expression":
         return self._daft.col(name)
+
+
+def _merged(found: Sequence[pa.Table], key: str, how: Mapping[str, str]) -> pa.Table:
+    """Aggregate the aggregates of several passes."""
+    merged = pa.concat_tables(found).group_by(key).aggregate(list(how.items()))
+    return merged.rename_columns([key, *how])
 
 
 def _plain(table: pa.Table) -> pa.Table:
