@@ -1,0 +1,125 @@
+"""Vectors of what is live follow what happens, and equal what the encoder makes of the same facts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roomrec.bundle import Bundle, Registry
+from roomrec.features.items import ItemFacts
+from serving.deployments.serving_model import ServingModel
+from serving.state.live_catalogue import LiveCatalogue
+from serving.state.lmdb_state_store import LmdbStateStore
+from serving.state.sqlite_event_log import SqliteEventLog
+from tests.serving.evening import event, listed, opening, start
+
+
+class Shop:
+    """A model that follows a catalogue that follows a log."""
+
+    def __init__(self, folder: Path, bundle: Bundle) -> None:
+        self.log = SqliteEventLog(folder / "events.sqlite")
+        self.store = LmdbStateStore(folder / "state", self.log, history_limit=20, map_bytes=1 << 24)
+        self.catalogue = LiveCatalogue(self.store, self.log)
+        self.model = ServingModel.open("v1", bundle, self.catalogue)
+        self.bundle = bundle
+
+    def happens(self, *events: dict[str, Any]) -> frozenset[str]:
+        self.log.append([{"received_at_ms": each["occurred_at_ms"]} | each for each in events])
+        self.store.catch_up()
+        changes = self.catalogue.refresh()
+        if changes is None:
+            return frozenset()
+        self.model.follow(self.catalogue, room_ids=changes.room_ids)
+        return changes.room_ids
+
+    def vector(self, room_id: str) -> np.ndarray:
+        return self.model.rooms._matrix[self.model.rooms._row_of[room_id]]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, registry_path: Path) -> Iterator[Shop]:
+    registry = Registry(registry_path)
+    shop = Shop(tmp_path, Bundle.open(registry.path(registry.versions()[0])))
+    yield shop
+    shop.store.close()
+    shop.log.close()
+
+
+def test_a_room_is_encoded_as_it_would_have_been_in_training(shop: Shop) -> None:
+    shop.happens(*opening())
+    facts = ItemFacts("mia", ["silk", "wool"], "scarves", "Scarves tonight", None)
+    np.testing.assert_array_equal(shop.vector("scarf-room"), shop.model.encoders.encode_items([facts])[0])
+
+
+def test_products_of_the_listing_window_change_the_room_and_later_ones_do_not(shop: Shop) -> None:
+    shop.happens(start("room", "mia"))
+    bare = shop.vector("room").copy()
+    shop.happens(listed("room", "silk"))
+    with_silk = shop.vector("room").copy()
+    assert not np.array_equal(bare, with_silk)
+    shop.happens(event("product_listed", ago_ms=1_000, room_id="room", product_id="drill"))
+    np.testing.assert_array_equal(shop.vector("room"), with_silk)
+    shop.happens(event("product_unlisted", ago_ms=500, room_id="room", product_id="silk"))
+    np.testing.assert_array_equal(shop.vector("room"), with_silk)
+
+
+def test_an_unchanged_room_is_not_encoded_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.happens(*opening())
+    monkeypatch.setattr(shop.model.encoders, "encode_items", None)
+    assert shop.happens(event("stock_changed", product_id="silk", stock=2)) == {"scarf-room"}
+    assert shop.happens(event("product_pinned", room_id="scarf-room", product_id="silk")) == {"scarf-room"}
+
+
+def test_a_room_that_ends_leaves_the_index(shop: Shop) -> None:
+    shop.happens(*opening())
+    shop.happens(event("room_end", room_id="tool-room"))
+    assert sorted(shop.model.rooms.ids) == ["quiet-room", "scarf-room"]
+
+
+def test_products_known_from_training_keep_their_vector_whatever_they_cost_today(shop: Shop) -> None:
+    shop.happens(*opening(), listed("scarf-room", "new", amount_cents=500))
+    shelf = shop.model.shelf(shop.catalogue, "scarf-room")
+    by_id = dict(zip(shelf.product_ids, shelf.vectors, strict=True))
+    known = shop.bundle.item_vectors["id"].to_pylist().index("silk")
+    np.testing.assert_array_equal(by_id["silk"], shop.bundle.item_vector_matrix()[known])
+    expected = shop.model.encoders.encode_items([ItemFacts(None, ["new"], None, None, 500)])[0]
+    np.testing.assert_array_equal(by_id["new"], expected)
+
+
+def test_a_shelf_holds_what_can_be_bought(shop: Shop) -> None:
+    shop.happens(*opening())
+    assert shop.model.shelf(shop.catalogue, "scarf-room").product_ids == ["silk", "wool"]
+    shop.happens(event("stock_changed", product_id="wool", stock=0))
+    assert shop.model.shelf(shop.catalogue, "scarf-room").product_ids == ["silk"]
+    assert shop.model.shelf(shop.catalogue, "quiet-room").vectors.shape == (0, 32)
+    assert shop.model.shelf(shop.catalogue, "no-room").product_ids == []
+
+
+def test_a_stock_shared_by_two_rooms_empties_both_shelves(shop: Shop) -> None:
+    shop.happens(*opening(), listed("tool-room", "silk"))
+    assert shop.model.shelf(shop.catalogue, "tool-room").product_ids == ["drill", "silk"]
+    shop.happens(event("stock_changed", product_id="silk", stock=0))
+    assert shop.model.shelf(shop.catalogue, "tool-room").product_ids == ["drill"]
+    assert shop.model.shelf(shop.catalogue, "scarf-room").product_ids == ["wool"]
+
+
+def test_vectors_of_products_nobody_sells_any_more_are_let_go(shop: Shop) -> None:
+    for evening in range(3):
+        shop.happens(start(f"room{evening}", "mia"), *(listed(f"room{evening}", f"{evening}-{n}") for n in range(700)))
+        shop.happens(event("room_end", room_id=f"room{evening}"))
+    assert len(shop.catalogue.products) == 0
+    assert len(shop.model._product_vectors) <= 1_000
+
+
+def test_a_copy_of_the_catalogue_stays_as_it_was(shop: Shop) -> None:
+    shop.happens(*opening())
+    copy = shop.catalogue.copy()
+    shop.happens(event("room_end", room_id="tool-room"), event("stock_changed", product_id="silk", stock=0))
+    assert copy.available_products("scarf-room") == ["silk", "wool"]
+    assert "tool-room" in copy.rooms
+    copy.refresh()
+    assert copy.available_products("scarf-room") == ["wool"]
+    assert "tool-room" not in copy.rooms
