@@ -10,7 +10,10 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
+from roomrec.errors import ConfigurationError
+from roomrec.sequences.dataset import SPLITS
 from training.configuration import check_command_line, one_sentence_errors
+from training.evaluation.settings import require_run
 
 NARROWEST_TABLE: Final = 100
 """Characters a table needs, also where the output goes to a file."""
@@ -42,6 +45,7 @@ def run(config: DictConfig) -> EvaluationResult:
     """
     # Everything that imports torch waits until the settings are known to be right.
     check_settings(config)
+    run_folder = require_run(config)
     from training.evaluation.baselines import make_baselines
     from training.evaluation.candidates import Candidates
     from training.evaluation.encoder_scorer import EncoderScorer
@@ -52,7 +56,7 @@ def run(config: DictConfig) -> EvaluationResult:
     from training.evaluation.trained_run import open_run
 
     began = time.monotonic()
-    trained = open_run(str(config.run), data_dir=Path(config.data_dir), dataset=config.dataset)
+    trained = open_run(run_folder, data_dir=Path(config.data_dir), dataset=config.dataset)
     dataset = trained.dataset
     queries = sample_queries(dataset.queries(config.split), max_queries=config.max_queries)
     candidates = Candidates(dataset, queries)
@@ -101,9 +105,6 @@ def check_settings(config: DictConfig) -> None:
     Raises:
         ConfigurationError: With the key and what was received.
     """
-    from roomrec.errors import ConfigurationError
-    from roomrec.sequences.dataset import SPLITS
-
     if config.split not in SPLITS:
         raise ConfigurationError(f"split is {config.split!r}: choose one of {', '.join(SPLITS)}")
     if not config.ks or any(not isinstance(k, int) or k < 1 for k in config.ks):

@@ -14,6 +14,7 @@ from rich.console import Console
 from roomrec.bundle.registry import CHANNELS, Registry
 from roomrec.errors import ConfigurationError
 from training.configuration import check_command_line, one_sentence_errors
+from training.evaluation.settings import require_run
 
 PROMOTIONS: Final = (*CHANNELS, "none", "auto")
 """What ``promote`` may be."""
@@ -49,11 +50,12 @@ def run(config: DictConfig) -> ExportResult:
     """
     if config.promote not in PROMOTIONS:
         raise ConfigurationError(f"promote is {config.promote!r}: choose one of {', '.join(PROMOTIONS)}")
+    run_folder = require_run(config)
     from roomrec.export import write_bundle
     from training.evaluation.trained_run import open_run
 
     began = time.monotonic()
-    trained = open_run(str(config.run), data_dir=Path(config.data_dir), dataset=config.dataset)
+    trained = open_run(run_folder, data_dir=Path(config.data_dir), dataset=config.dataset)
     registry = Registry(Path(config.registry))
     with tempfile.TemporaryDirectory(prefix="roomrec-export-") as scratch:
         manifest = write_bundle(

@@ -13,6 +13,7 @@ from tests.runs import config_of, write_run
 from tests.worlds import write_shop
 from training import evaluate
 from training.callbacks.full_ranking import FullRankingValidation
+from training.evaluation.settings import require_run
 from training.evaluation.trained_run import open_run
 
 
@@ -59,7 +60,7 @@ def test_validation_has_a_report_of_its_own(data_dir):
 
 @pytest.mark.parametrize("name", ["live", "markov"])
 def test_training_validates_by_the_same_measure(data_dir, name):
-    trained = open_run(name, data_dir=data_dir)
+    trained = open_run(data_dir / "runs" / name, data_dir=data_dir)
     callback = FullRankingValidation(
         dataset=trained.dataset,
         max_sequence_length=trained.max_sequence_length,
@@ -74,11 +75,13 @@ def test_training_validates_by_the_same_measure(data_dir, name):
 
 
 def test_a_run_may_be_named_by_its_folder(data_dir):
-    assert open_run(str(data_dir / "runs" / "live"), data_dir=Path("elsewhere")).folder.name == "live"
+    config = config_of("evaluate", run=data_dir / "runs" / "live", data_dir="elsewhere")
+    assert require_run(config) == data_dir / "runs" / "live"
 
 
 def test_mistakes_are_answered(data_dir, tmp_path):
     for settings, message in (
+        ({}, r"run is not set: choose one with run=\.\.\., found \['live', 'markov'\]"),
         ({"run": "nope"}, r"no such run in .*found \['live', 'markov'\]"),
         ({"run": "live", "split": "holdout"}, "split is 'holdout': choose one of train, validation, test"),
         ({"run": "live", "ks": "[0]"}, "ks is"),

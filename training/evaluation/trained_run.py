@@ -6,8 +6,9 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 from torch import nn
 
-from roomrec.errors import ConfigurationError, DatasetError
+from roomrec.errors import DatasetError
 from roomrec.sequences.dataset import ProcessedDataset
+from training.evaluation.settings import folder_of
 from training.run_folder import code_revision, load_trained_model
 
 
@@ -30,26 +31,20 @@ class TrainedRun(NamedTuple):
     """of the code that runs now"""
 
 
-def open_run(run: str, *, data_dir: Path, dataset: str | None = None) -> TrainedRun:
+def open_run(folder: Path, *, data_dir: Path, dataset: str | None = None) -> TrainedRun:
     """Open a run and its dataset.
 
     Args:
-        run: A run's folder, or its name below ``data_dir/runs``.
-        data_dir: Where runs and datasets lie.
+        folder: The run's folder.
+        data_dir: Where datasets lie, in ``processed``.
         dataset: Folder or name of a dataset to use instead of the one the run names.
 
     Raises:
-        ConfigurationError: If there is no such run.
+        ConfigurationError: If the run has no checkpoint.
         DatasetError: If the dataset is missing or has another vocabulary than the run was trained with.
     """
-    folder = find(run, data_dir / "runs")
-    if not folder.is_dir():
-        runs = data_dir / "runs"
-        known = sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
-        raise ConfigurationError(f"run={run}: there is no such run in {runs}; found {known}")
     trained = load_trained_model(folder)
-    named = str(dataset or trained.config.dataset)
-    dataset_folder = find(named, data_dir / "processed")
+    dataset_folder = folder_of(str(dataset or trained.config.dataset), data_dir / "processed")
     opened = ProcessedDataset.open(dataset_folder)
     if opened.vocabulary.fingerprint() != trained.vocabulary_fingerprint:
         raise DatasetError(
@@ -65,9 +60,3 @@ def open_run(run: str, *, data_dir: Path, dataset: str | None = None) -> Trained
         dataset_folder=dataset_folder,
         code_revision=code_revision() or "unknown",
     )
-
-
-def find(name: str, root: Path) -> Path:
-    """Return the folder itself if it is one, else the folder of that name below the root."""
-    given = Path(name)
-    return given if given.is_dir() else root / name

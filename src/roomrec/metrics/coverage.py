@@ -1,4 +1,4 @@
-"""Coverage: how much of what could be shown is ever shown?"""
+"""Coverage: the share of what could be shown that is ever shown."""
 
 import numpy as np
 import numpy.typing as npt

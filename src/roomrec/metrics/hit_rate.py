@@ -1,4 +1,4 @@
-"""Hit rate: was any of the chosen items shown?"""
+"""Hit rate: whether any of the chosen items was shown."""
 
 import numpy as np
 import numpy.typing as npt

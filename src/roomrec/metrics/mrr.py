@@ -1,4 +1,4 @@
-"""MRR: how far down is the first chosen item?"""
+"""MRR: how far down the first chosen item stands."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Novelty: how surprising is what is shown to somebody who knows what is popular?"""
+"""Novelty: how surprising the shown items are to somebody who knows what is popular."""
 
 import numpy as np
 import numpy.typing as npt

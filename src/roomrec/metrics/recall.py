@@ -1,4 +1,4 @@
-"""Recall: which share of the chosen items was shown?"""
+"""Recall: the share of the chosen items that was shown."""
 
 import numpy as np
 import numpy.typing as npt
