@@ -42,7 +42,9 @@ class Endpoint:
 
     Args:
         settings: How to run.
-        log: The event log, for reading.
+        log: The event log, as this thread reads it.
+        followed: The same log, as the state reads it. A connection of its own: statements that overlap on one
+            connection share a snapshot, and the state would not see what was just committed.
         store: The state.
         writer: Appends events with a log connection of its own.
         registry: Where bundles are.
@@ -54,6 +56,7 @@ class Endpoint:
         *,
         settings: Settings,
         log: SqliteEventLog,
+        followed: SqliteEventLog,
         store: LmdbStateStore,
         writer: EventWriter,
         registry: Registry,
@@ -63,6 +66,7 @@ class Endpoint:
         self.model: ServingModel | None = None
         self.load_failure: str | None = None
         self._log = log
+        self._followed = followed
         self._store = store
         self._writer = writer
         self._registry = registry
@@ -83,15 +87,16 @@ class Endpoint:
             BundleError: If there is a champion and it cannot be loaded.
             RegistryError: If there is none, and ``allow_no_model`` is off.
         """
-        log = SqliteEventLog(settings.event_log_path)
+        log, followed = (SqliteEventLog(settings.event_log_path) for _ in range(2))
         store = LmdbStateStore(
-            settings.state_path, log, history_limit=settings.history_limit, map_bytes=settings.state_bytes
+            settings.state_path, followed, history_limit=settings.history_limit, map_bytes=settings.state_bytes
         )
         store.catch_up()
         writer = EventWriter(SqliteEventLog(settings.event_log_path), store)
         endpoint = cls(
             settings=settings,
             log=log,
+            followed=followed,
             store=store,
             writer=writer,
             registry=Registry(settings.registry_path),
@@ -337,6 +342,7 @@ class Endpoint:
         """Let go of log and state; for an endpoint that was never started."""
         self._writer.close()
         self._store.close()
+        self._followed.close()
         self._log.close()
 
 

@@ -63,6 +63,7 @@ class LmdbStateStore:
                 self._environment = lmdb.open(
                     str(path), map_size=map_bytes, max_dbs=len(_DATABASES), sync=False, max_readers=512
                 )
+                self._environment.reader_check()  # a killed reader would keep old pages from being used again
                 self._databases = {name: self._environment.open_db(name.encode()) for name in _DATABASES}
         except (lmdb.Error, OSError) as error:
             raise StateError(f"state {path} cannot be opened: {error}; `rebuild-state` makes it again") from error

@@ -1,6 +1,7 @@
 """Two real replicas behind Ray Serve's proxy: what one accepts, the other knows."""
 
 import os
+import re
 import socket
 import sqlite3
 import time
@@ -81,6 +82,12 @@ def test_what_one_replica_accepts_every_replica_shows_at_once(shop: Shop) -> Non
     assert shop.feeds("u1") == [["r2", "r1"]] * 12
     shop.post("room_end", room_id="r2")
     assert shop.feeds("u1") == [["r1"]] * 12
+
+
+def test_more_than_one_replica_answered(shop: Shop) -> None:
+    pages = [shop.ask("GET", "/metrics").text for _ in range(20)]
+    counts_since = {re.search(r'roomrec_requests_created{route="/metrics",status="200"} (\S+)', page) for page in pages}
+    assert len({found.group(1) for found in counts_since if found}) == 2
 
 
 def test_a_sold_out_product_is_gone_from_every_replica_at_once(shop: Shop) -> None:

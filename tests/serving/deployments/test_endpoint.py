@@ -1,0 +1,92 @@
+"""The endpoint without HTTP: what only shows when things overlap."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from serving.deployments.endpoint import Endpoint
+from serving.deployments.recommender import Query
+from serving.settings import Settings
+from tests.serving.evening import enter, event, opening, start
+from tests.serving.shop import NOW_MS
+
+Play = Callable[[Callable[[Endpoint], Coroutine[Any, Any, None]]], None]
+
+
+@pytest.fixture
+def play(settings: Settings) -> Play:
+    """Run a scene with an open endpoint."""
+
+    def run(scene: Callable[[Endpoint], Coroutine[Any, Any, None]]) -> None:
+        async def with_endpoint() -> None:
+            endpoint = Endpoint.open(settings, now_ms=lambda: NOW_MS)
+            try:
+                await scene(endpoint)
+            finally:
+                await endpoint.close()
+
+        asyncio.run(with_endpoint())
+
+    return run
+
+
+def rooms(endpoint: Endpoint) -> set[str]:
+    return {item["room_id"] for item in endpoint.recommend(Query("u1", "room_feed", 100)).items}
+
+
+def test_a_read_that_is_under_way_does_not_hide_what_is_posted_meanwhile(play: Play) -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        await endpoint.post(opening())
+        under_way = endpoint._log._connection.execute("SELECT seq FROM events")
+        under_way.fetchone()
+        ended = event("room_end", room_id="tool-room") | {"received_at_ms": NOW_MS}
+        assert endpoint._writer.post([ended]).result(5) == ["accepted"]
+        under_way.close()
+        assert rooms(endpoint) == {"scarf-room", "quiet-room"}
+
+    play(scene)
+
+
+def test_posts_at_the_same_time_are_all_there_when_answered(play: Play) -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        async def begin(number: int) -> None:
+            posted = await endpoint.post([start(f"room{number}", "mia"), enter("u1", f"room{number}", "mia")])
+            assert [each.status for each in posted] == ["accepted", "accepted"]
+            assert f"room{number}" in rooms(endpoint)
+
+        await asyncio.gather(*(begin(number) for number in range(40)))
+        assert len(rooms(endpoint)) == 40
+
+    play(scene)
+
+
+def test_what_happens_while_a_model_loads_is_not_missed(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        await endpoint.post([*opening(), enter("u1", "tool-room", "tom")])
+        second = endpoint.models()["versions"][1]
+        opened = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        real = endpoint._open_model
+
+        def slow(version: str, catalogue: Any) -> Any:
+            model = real(version, catalogue)
+            loop.call_soon_threadsafe(opened.set)
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(5)
+            return model
+
+        go_on = asyncio.Event()
+        monkeypatch.setattr(endpoint, "_open_model", slow)
+        monkeypatch.setattr(endpoint._registry, "promote", lambda version: None)
+        loading = asyncio.create_task(endpoint.promote(second))
+        await opened.wait()
+        await endpoint.post([event("room_end", room_id="tool-room"), start("new-room", "tom")])
+        assert rooms(endpoint) == {"scarf-room", "quiet-room", "new-room"}
+        go_on.set()
+        await loading
+        assert endpoint.model.version == second
+        assert set(endpoint.model.rooms.ids) == {"scarf-room", "quiet-room", "new-room"}
+        assert rooms(endpoint) == {"scarf-room", "quiet-room", "new-room"}
+
+    play(scene)
