@@ -205,6 +205,11 @@ def test_a_log_of_nothing_valid_says_why(tmp_path):
         live(tmp_path, events=[], noise=[])
 
 
+def test_a_log_without_viewers_says_so(tmp_path):
+    with pytest.raises(DatasetError, match="1 valid events, but none of a viewer"):
+        live(tmp_path, events=EVENTS[:1], noise=[])
+
+
 @pytest.mark.parametrize("step", ["training.preprocessing.pipeline.write_histories", "os.rename"])
 def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path, step, caplog):
     write(tmp_path / "log")
@@ -296,8 +301,35 @@ def test_settings_that_make_no_sense_are_named(tmp_path):
         preprocess(tmp_path, f"source.path={log}", "vocabulary.from=some")
     with pytest.raises(ConfigurationError, match=r"vocabulary\.from=train needs"):
         preprocess(tmp_path, f"source.path={log}", "vocabulary.from=train", "splitting=leave_one_out")
+    with pytest.raises(ConfigurationError, match="splitting=given needs events set apart"):
+        preprocess(tmp_path, f"source.path={log}", "splitting=given")
     with pytest.raises(ConfigurationError, match=r"shuffle\.runner is 'spark'"):
         preprocess(tmp_path, f"source.path={log}", "shuffle.runner=spark")
     with pytest.raises(SourceError, match="does not exist"):
         preprocess(tmp_path, "source=kuailive", f"source.path={tmp_path / 'nothing'}")
     assert {path.name for path in tmp_path.iterdir()} == {"log"}
+
+
+def test_what_is_held_out_is_never_trained_on_by_mistake(tmp_path):
+    (tmp_path / "train.txt").write_text("0 5 6 7\n")
+    (tmp_path / "test.txt").write_text("0 8\n")
+    with pytest.raises(ConfigurationError, match="splitting=leave_one_out would train on the 1 events"):
+        preprocess(tmp_path, "source=gowalla", f"source.path={tmp_path}", "splitting=leave_one_out")
+
+
+def test_a_live_log_without_products(tmp_path):
+    (tmp_path / "room.csv").write_text(
+        "live_id,streamer_id,start_timestamp,end_timestamp,live_content_category\n"
+        f"1,9,{DAY_1},{DAY_1 + HOUR},shop\n2,8,{DAY_2},{DAY_2 + HOUR},talk\n3,9,{DAY_3},,shop\n"
+    )
+    clicks = [(5, 1, 9, DAY_1 + MINUTE), (5, 2, 8, DAY_2 + MINUTE), (5, 3, 9, DAY_3 + MINUTE)]
+    rows = "".join(f"{user},{room},{streamer},{at_ms},4000\n" for user, room, streamer, at_ms in clicks)
+    (tmp_path / "click.csv").write_text("user_id,live_id,author_id,timestamp,watch_live_time\n" + rows)
+    settings = ["source=kuailive", f"source.path={tmp_path}", "source.behaviours=[click]", *SPLITTING]
+    summary = preprocess(tmp_path, *settings)
+    dataset = ProcessedDataset.open(tmp_path / "out")
+    assert dataset.spec.num_products == 0
+    assert dataset.items.kind.tolist() == [0, 0, 1, 1, 1]
+    assert dataset.queries("test").targets.tolist() == [4]
+    assert dataset.availability.available_at(DAY_3 + MINUTE, kind=1).tolist() == [4]
+    assert summary["source_notes"] == {"rooms_without_end": 1, "rooms_whose_end_was_moved": 0}

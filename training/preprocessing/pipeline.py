@@ -71,7 +71,8 @@ def write_dataset(
     if only_train and splitting.kind == "leave_one_out":
         raise ConfigurationError("vocabulary.from=train needs splitting=by_time or given, received leave_one_out")
     staged = stage(source, work=work / "staged", rejected=folder / "rejected", advance=report("read and validate"))
-    boundaries = {} if staged.first_ms is None else splitting.boundaries(staged.first_ms, staged.last_ms)
+    _check_split(source, splitting, staged)
+    boundaries = splitting.boundaries(staged.first_ms or 0, staged.last_ms or 0)
     num_partitions = math.ceil(staged.num_accepted / events_per_partition)
     report("drop duplicates")
     num_duplicates = drop_duplicates(staged, shuffle, work=work / "ids", num_partitions=num_partitions)
@@ -137,6 +138,19 @@ def write_dataset(
         "knows_availability": knows_availability,
         "split": {"kind": splitting.kind, "boundaries": boundaries},
     }
+
+
+def _check_split(source: Source, splitting: Splitting, staged: Staged) -> None:
+    if splitting.kind == "given" and not staged.num_held_out:
+        raise ConfigurationError(
+            f"splitting=given needs events set apart by the log's publisher, and source {source.name} has none: "
+            f"choose splitting=by_time or leave_one_out"
+        )
+    if splitting.kind != "given" and staged.num_held_out:
+        raise ConfigurationError(
+            f"splitting={splitting.kind} would train on the {staged.num_held_out} events that source {source.name} "
+            f"sets apart for testing: choose splitting=given, or do not read them (source.held_out=false)"
+        )
 
 
 def _event_counts(staged: Staged, *, num_duplicates: int, in_sequences: int) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Staged:
     first_row: list[int] = field(default_factory=list)
     num_read: int = 0
     num_accepted: int = 0
+    num_held_out: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     event_types: Counter[str] = field(default_factory=Counter)
     first_ms: int | None = None
@@ -71,7 +72,7 @@ def stage(source: Source, *, work: Path, rejected: Path, advance: Callable[[int]
         Files and counts. The instants are those of viewer events, since boundaries between splits are made of them.
 
     Raises:
-        DatasetError: If no event was accepted.
+        DatasetError: If no event of a viewer was accepted.
     """
     work.mkdir(parents=True)
     rejected.mkdir(parents=True)
@@ -87,6 +88,8 @@ def stage(source: Source, *, work: Path, rejected: Path, advance: Callable[[int]
     if not staged.num_accepted:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in staged.rejected.most_common(3)) or "it is empty"
         raise DatasetError(f"source {source.name} holds no valid event: {reasons}")
+    if staged.first_ms is None:
+        raise DatasetError(f"source {source.name} holds {staged.num_accepted} valid events, but none of a viewer")
     return staged
 
 
@@ -106,6 +109,7 @@ def _accepted(source: Source, staged: Staged, rejected: Path, advance: Callable[
         if len(accepted):
             table = _narrow(accepted, held_out=piece.held_out)
             _count(table, staged)
+            staged.num_held_out += len(table) if piece.held_out else 0
             yield table
 
 

@@ -65,6 +65,6 @@ def make_spec(
         num_categories=sizes["category"],
         num_title_tokens=NUM_TITLE_TOKENS if has_title else 0,
         num_price_bands=NUM_PRICE_BANDS if has_price else 0,
-        max_products=max_products if rooms.ids else 1,
+        max_products=max_products if listings.first_products else 1,
         title_length=title_length if has_title else 1,
     )
