@@ -53,20 +53,21 @@ def run(config: DictConfig) -> EvaluationResult:
     from training.evaluation.ranking import rank_queries, sample_queries
     from training.evaluation.report import headline, markdown, measure
     from training.evaluation.segments import is_repeat
-    from training.evaluation.trained_run import open_run
+    from training.evaluation.trained_run import choose_device, open_run
 
     began = time.monotonic()
     trained = open_run(run_folder, data_dir=Path(config.data_dir), dataset=config.dataset)
     dataset = trained.dataset
     queries = sample_queries(dataset.queries(config.split), max_queries=config.max_queries)
     candidates = Candidates(dataset, queries)
+    device = choose_device(config.device)
     model = EncoderScorer(
         dataset,
         queries,
-        user_encoder=trained.model.user_encoder.to(config.device),
-        item_encoder=trained.model.item_encoder.to(config.device),
+        user_encoder=trained.model.user_encoder.to(device),
+        item_encoder=trained.model.item_encoder.to(device),
         max_sequence_length=trained.max_sequence_length,
-        device=config.device,
+        device=device,
     )
     rankings = {
         scorer.name: rank_queries(dataset, queries, scorer, num_shown=max(config.ks), candidates=candidates)

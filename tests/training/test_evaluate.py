@@ -85,6 +85,7 @@ def test_mistakes_are_answered(data_dir, tmp_path):
         ({"run": "nope"}, r"no such run in .*found \['live', 'markov'\]"),
         ({"run": "live", "split": "holdout"}, "split is 'holdout': choose one of train, validation, test"),
         ({"run": "live", "ks": "[0]"}, "ks is"),
+        ({"run": "live", "device": "gpux"}, "device is 'gpux': choose auto, cpu or cuda"),
         ({"run": "live", "headline_k": 7}, "headline_k is 7: expected one of ks"),
     ):
         with pytest.raises(ConfigurationError, match=message):

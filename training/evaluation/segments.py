@@ -1,4 +1,4 @@
-"""New or repeat: had the viewer to do with this streamer, or this product, before?"""
+"""New or repeat: whether the viewer had to do with this streamer, or this product, before."""
 
 import numpy as np
 import numpy.typing as npt

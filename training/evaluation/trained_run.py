@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from roomrec.errors import DatasetError
+from roomrec.errors import ConfigurationError, DatasetError
 from roomrec.sequences.dataset import ProcessedDataset
 from training.evaluation.settings import folder_of
 from training.run_folder import code_revision, load_trained_model
@@ -60,3 +61,20 @@ def open_run(folder: Path, *, data_dir: Path, dataset: str | None = None) -> Tra
         dataset_folder=dataset_folder,
         code_revision=code_revision() or "unknown",
     )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; ``auto`` is the CUDA device where there is one, else the CPU.
+
+    Raises:
+        ConfigurationError: If the machine does not have it.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigurationError(f"device is {name!r}: choose auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError("device=cuda needs a CUDA device and a CUDA build of torch: use device=cpu")
+    return device
