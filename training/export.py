@@ -60,7 +60,7 @@ def run(config: DictConfig) -> ExportResult:
     with tempfile.TemporaryDirectory(prefix="roomrec-export-") as scratch:
         manifest = write_bundle(
             Path(scratch) / "bundle",
-            model_kind=str(trained.config.model._target_).rpartition(".")[2].lower(),
+            model_kind=str(trained.config.model._target_).split(".")[-2],
             user_encoder=trained.model.user_encoder,
             item_encoder=trained.model.item_encoder,
             dataset=trained.dataset,
