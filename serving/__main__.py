@@ -179,7 +179,7 @@ def _shut_down() -> None:
     from ray import serve
 
     _on_signals(signal.SIG_IGN)
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call]
     ray.shutdown()
 
 

@@ -31,8 +31,7 @@ def build_app(args: Mapping[str, Any]) -> Application:
         ConfigurationError: If a value does not fit.
     """
     settings = Settings.read(args)
-    deployment = serve.deployment(
-        serve.ingress()(Replica),
+    deploy = serve.deployment(
         name="Replica",
         num_replicas=settings.replicas,
         max_ongoing_requests=_REQUESTS_AT_ONCE,
@@ -41,4 +40,4 @@ def build_app(args: Mapping[str, Any]) -> Application:
         graceful_shutdown_timeout_s=10,
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
     )
-    return deployment.bind(msgspec.to_builtins(settings))
+    return deploy(serve.ingress()(Replica)).bind(msgspec.to_builtins(settings))

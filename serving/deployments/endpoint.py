@@ -160,7 +160,10 @@ class Endpoint:
             for event in checked
             if not isinstance(event, Rejection)
         ]
-        stored = iter(await asyncio.wrap_future(self._writer.post(events)) if events else ())
+        answers: list[str] = []
+        if events:
+            answers = await asyncio.wrap_future(self._writer.post(events))
+        stored = iter(answers)
         posted = []
         for item, event in zip(items, checked, strict=True):
             if isinstance(event, Rejection):

@@ -1,6 +1,6 @@
 """A bundle at work: encoders, and the vectors of everything that is live, kept up to date."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from roomrec.bundle import Bundle
 from roomrec.errors import BundleError
+from roomrec.events.schema import EVENT_TYPE_CODES
 from roomrec.features.items import ItemFacts
 from roomrec.features.vocabulary import Vocabulary
 from roomrec.ids import FIRST_INDEX
@@ -16,8 +17,7 @@ from roomrec.retrieval.exact import Hits, LiveIndex, best_scores
 from roomrec.sequences.history import History
 from serving.deployments.encoders import Encoders
 from serving.state.live_catalogue import LiveCatalogue
-
-_PROBE = ItemFacts(None, [], None, None, None)
+from serving.state.records import PastEvent, UserRecord, user_history
 
 
 class Shelf(NamedTuple):
@@ -143,22 +143,18 @@ class ServingModel:
 
     def _try_out(self) -> None:
         """Run both graphs once: a bundle whose hashes match may still not work."""
-        ids: Sequence[int] = [FIRST_INDEX] if self.vocabulary.size("streamer") > FIRST_INDEX else [0]
-        one = np.array(ids, dtype=np.int64)
-        history = History(
-            user=np.zeros(1, np.int64),
-            source_row=np.zeros(1, np.int64),
-            occurred_at_ms=np.zeros(1, np.int64),
-            event_type=np.ones(1, np.int64),
-            streamer_index=one,
-            product_index=np.zeros(1, np.int64),
-            watch_time_bucket=np.zeros(1, np.int64),
-        )
+        first = {
+            name: self.vocabulary.decode(name, FIRST_INDEX) if self.vocabulary.size(name) > FIRST_INDEX else None
+            for name in ("streamer", "product")
+        }
+        seen = PastEvent(0, "probe", 0, EVENT_TYPE_CODES["enter"], first["streamer"], first["product"], None, 1_000)
+        history = user_history(UserRecord("probe", [seen]), self.vocabulary)
+        probe = ItemFacts(first["streamer"], [first["product"]] if first["product"] else [], None, None, None)
         dim = self.encoders.embedding_dim
         try:
             vectors = [
                 self.encoders.encode_user(history, user_id="probe"),
-                self.encoders.encode_items([_PROBE])[0],
+                self.encoders.encode_items([probe])[0],
             ]
         except Exception as error:
             raise BundleError(f"version {self.version} fails on a first input: {error}") from error

@@ -265,7 +265,8 @@ class _Chunk:
         self._ended: dict[str, tuple[int, str]] = {}
 
     def apply(self, event: Event) -> None:
-        event_type, room_id = event["event_type"], event.get("room_id")
+        event_type: str = event["event_type"]
+        room_id: str = event.get("room_id") or ""  # types that use it need it
         if event_type == "room_end":
             self._rooms[room_id] = self._enters[room_id] = None
             self._ended[room_id] = (event["occurred_at_ms"], event["event_id"])
