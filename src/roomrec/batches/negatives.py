@@ -3,6 +3,7 @@
 Legend: P positives, N negatives.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -115,7 +116,7 @@ class InBatchNegatives:
 
 
 class AvailableNegatives:
-    """Drawn for each positive from what was available when it was chosen; uniform where the log does not know.
+    """Drawn for each positive from what was available when it was chosen, where the log knows that.
 
     What was not live could not be chosen, so it says nothing about taste. Draws are uniform over availabilities, hence
     there is no logQ correction.
@@ -123,18 +124,16 @@ class AvailableNegatives:
     Args:
         dataset: Where the timeline comes from.
         num_negatives: Negatives of each positive in a log that knows availability.
-        num_shared_negatives: Negatives shared by the batch in a log that does not.
+        otherwise: Makes the sampler that is used in a log that does not.
     """
 
-    def __init__(self, *, dataset: ProcessedDataset, num_negatives: int, num_shared_negatives: int) -> None:
+    def __init__(
+        self, *, dataset: ProcessedDataset, num_negatives: int, otherwise: Callable[..., NegativeSampler]
+    ) -> None:
         self._kind = dataset.items.kind.astype(np.int64)
         self._availability = dataset.availability
         self._num_negatives = num_negatives
-        self._otherwise = (
-            None
-            if dataset.knows_availability
-            else UniformNegatives(dataset=dataset, num_negatives=num_shared_negatives)
-        )
+        self._otherwise = None if dataset.knows_availability else otherwise(dataset=dataset)
 
     def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
         """Draw N items for each positive; see ``NegativeSampler``."""

@@ -1,5 +1,7 @@
 """Samplers of negatives."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -56,7 +58,7 @@ def test_popularity_draws_by_count_and_says_at_which_rate(shop):
 
 
 def test_available_draws_only_what_was_live_then(live):
-    sampler = AvailableNegatives(dataset=live, num_negatives=40, num_shared_negatives=1)
+    sampler = AvailableNegatives(dataset=live, num_negatives=40, otherwise=None)
     hour = 3_600_000
     drawn = sampler.sample(np.array([2, 5]), np.array([LIVE_EVENING_MS, LIVE_EVENING_MS + hour]), rng())
     assert drawn.item.shape == (2, 40)
@@ -65,8 +67,9 @@ def test_available_draws_only_what_was_live_then(live):
     assert (drawn.real[0] == (drawn.item[0] != 2)).all()
 
 
-def test_available_falls_back_to_uniform_in_a_log_without_times(shop):
-    sampler = AvailableNegatives(dataset=shop, num_negatives=4, num_shared_negatives=9)
+def test_available_falls_back_in_a_log_without_times(shop):
+    otherwise = partial(UniformNegatives, num_negatives=9)
+    sampler = AvailableNegatives(dataset=shop, num_negatives=4, otherwise=otherwise)
     assert sampler.sample(np.array([2, 3]), np.array([0, 0]), rng()).item.shape == (9,)
 
 

@@ -1,0 +1,55 @@
+"""An easy world is learned, a hopeless one is not."""
+
+import pytest
+
+from tests.training.test_train import small_config
+from training.train import run
+
+pytestmark = pytest.mark.slow
+
+EASY = ["model.embedding_dim=32", "model.hidden_dim=32", "max_epochs=40", "patience=40", "validation.ks=[1,10]"]
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "bce"])
+@pytest.mark.parametrize("norm_first", ["true", "false"])
+def test_sasrec_learns_a_markov_chain(markov_dataset, tmp_path, loss, norm_first):
+    config = small_config(
+        markov_dataset,
+        tmp_path,
+        *EASY,
+        f"loss={loss}",
+        f"model.norm_first={norm_first}",
+        "validation.monitor=val_hr@1",
+        "optimizer.lr=5e-3",
+    )
+    # The likely successor follows in .9 of cases, and in a twelfth of the others by chance: at most .91.
+    assert run(config).best > 0.75
+
+
+@pytest.mark.parametrize("negatives", ["uniform", "popularity", "in_batch"])
+def test_every_sampler_learns_a_markov_chain(markov_dataset, tmp_path, negatives):
+    config = small_config(
+        markov_dataset, tmp_path, *EASY, f"negatives={negatives}", "validation.monitor=val_hr@1", "optimizer.lr=5e-3"
+    )
+    assert run(config).best > 0.75
+
+
+def test_nobody_learns_noise(hopeless_dataset, tmp_path):
+    result = run(small_config(hopeless_dataset, tmp_path, *EASY))
+    # Ten of fifty products are shown: chance is .2, and 300 users leave it within .1.
+    assert 0.1 < result.metrics["val_hr@10"] < 0.3
+
+
+@pytest.mark.parametrize("model", ["sasrec", "two_tower"])
+def test_viewers_get_the_live_room_they_like(live_dataset, tmp_path, model):
+    config = small_config(
+        live_dataset,
+        tmp_path,
+        *EASY,
+        f"model={model}",
+        "validation.ks=[1,2]",
+        "validation.monitor=val_hr@2",
+        "optimizer.lr=5e-3",
+    )
+    # Of three live rooms one or two are of the viewer's category: the right one is among the first two, chance is .67.
+    assert run(config).best > 0.97
