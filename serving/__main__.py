@@ -1,4 +1,4 @@
-"""``python -m serving``: start the endpoint; ``python -m serving rebuild-state``: make the state again from the log."""
+"""``python -m serving``: start the endpoint; ``rebuild-state`` and ``export-events`` work on its event log."""
 
 import logging
 import os
@@ -110,6 +110,28 @@ def rebuild_state(data: Data = None) -> None:
         raise typer.Exit(1) from None
     seconds = time.perf_counter() - started
     _console.print(f"state rebuilt up to event {position.applied_seq} in {seconds:.1f} s", markup=False)
+
+
+@application.command("export-events")
+def export_events(
+    to: Annotated[str, typer.Argument(help="New folder, for example data/events/live.")], data: Data = None
+) -> None:
+    """Write the event log as Parquet by day, for `python -m training.preprocess source=native source.path=...`."""
+    from serving.state.export import export_events
+    from serving.state.sqlite_event_log import SqliteEventLog
+
+    settings = Settings.read({"data": _absolute(data)})
+    if not settings.event_log_path.exists():
+        _errors.print(f"cannot export: there is no event log {settings.event_log_path}", markup=False)
+        raise typer.Exit(1)
+    try:
+        log = SqliteEventLog(settings.event_log_path)
+        written = export_events(log, Path(to))
+        log.close()
+    except (RoomRecError, OSError) as error:
+        _errors.print(f"cannot export: {error}", markup=False)
+        raise typer.Exit(1) from None
+    _console.print(f"{written} events written to {to}", markup=False)
 
 
 def _open_even_if_damaged(settings: Settings, log: "SqliteEventLog") -> "LmdbStateStore":

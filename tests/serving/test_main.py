@@ -68,3 +68,15 @@ def test_there_must_be_a_log_to_rebuild_from(tmp_path: Path) -> None:
     result = run("rebuild-state", "--data", str(tmp_path))
     assert result.exit_code == 1
     assert "there is no event log" in said(result)
+
+
+def test_the_log_can_be_exported_once(tmp_path: Path) -> None:
+    log = SqliteEventLog(Settings(data=str(tmp_path)).event_log_path)
+    log.append([enter(1), enter(2)])
+    log.close()
+    arguments = ("export-events", str(tmp_path / "out"), "--data", str(tmp_path))
+    assert "2 events written" in said(run(*arguments))
+    again = run(*arguments)
+    assert again.exit_code == 1
+    assert "is not empty" in said(again)
+    assert "there is no event log" in said(run("export-events", str(tmp_path / "x"), "--data", str(tmp_path / "none")))
