@@ -162,7 +162,7 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(EVENTS, max_size=12), st.integers(0, NOW))
 def test_both_doors_give_the_same_verdict(events, received_at_ms):
     readable = [e for e in events if not isinstance(read_fields(e), Rejection)]
