@@ -99,6 +99,8 @@ class SequenceEncoder(nn.Module):
         self.watch_time = make_table(NUM_WATCH_TIME_BUCKETS, embedding_dim)
         self.position = nn.Embedding(max_sequence_length, embedding_dim)
         nn.init.normal_(self.position.weight, std=0.02)
+        # Tables begin small, as item vectors must; without this the blocks would drown what the event was.
+        self.embedding_norm = nn.LayerNorm(embedding_dim)
         self.dropout = nn.Dropout(dropout_rate)
         self.blocks = nn.ModuleList(
             Block(
@@ -161,7 +163,8 @@ class SequenceEncoder(nn.Module):
         for name, index in (("streamer", history.streamer_index), ("product", history.product_index)):
             if name in tables:
                 x_BLD = x_BLD + self.embeddings.look_up(name, self.embeddings.drop_ids(index))
-        return x_BLD * mask_BL[..., None]
+        normed: Tensor = self.embedding_norm(x_BLD)
+        return normed * mask_BL[..., None]
 
 
 class SASRec(nn.Module):
@@ -180,7 +183,7 @@ class SASRec(nn.Module):
 
     Reference:
         Kang & McAuley 2018 (SASRec). Deliberate differences: events instead of items, full pre-norm, GELU, learned
-        positions counted from the oldest event.
+        positions counted from the oldest event, embedded events normalised as in S3-Rec (Zhou et al. 2020).
     """
 
     def __init__(
