@@ -96,6 +96,7 @@ def test_retailrocket_reads_behaviours_and_held_out_purchases(tmp_path):
     )
     (tmp_path / "test_buy.tsv").write_text("user\titem\n0\t4\n")
     source = RetailRocket(path=tmp_path)
+    assert (source.filter_seen, RetailRocket(path=tmp_path, held_out=False).filter_seen) == (True, False)
     found, reasons = rows(source, "event_type", "product_id", "occurred_at_ms")
     assert found == [("product_click", "3", 50_000), ("add_to_cart", "1", 60_000), ("order", "1", 70_000)]
     assert reasons == ["unknown_event_type"]

@@ -46,13 +46,14 @@ class RetailRocket:
 
     expects = _WHAT
     ordered = True
-    filter_seen = False
 
     def __init__(self, *, path: str, held_out: bool = True, name: str = "retailrocket") -> None:
         folder = existing(path, what=_WHAT)
         self.name = name
         self._events = _first(folder, "events.tsv.gz", "events.tsv", "events.csv")
         self._test = _first(folder, "test_buy.tsv.gz", "test_buy.tsv") if held_out else None
+        # No held-out purchase is of a product its user had touched before, so what was touched is no answer.
+        self.filter_seen = held_out
 
     def read(self) -> Iterator[SourceBatch]:
         """Read both files.
