@@ -59,10 +59,9 @@ class AvailabilityTimeline:
         self._from = from_ms[real].astype(np.int64)
         self._to = to_ms[real].astype(np.int64)
         self._origin = int(self._from.min()) // _BUCKET_MS if len(self._from) else 0
-        self._files = {
-            ROOM_KIND: self._file_by_bucket(np.flatnonzero(self._item == self._room)),
-            PRODUCT_KIND: self._file_by_bucket(np.flatnonzero(self._item != self._room)),
-        }
+        rooms, products = np.flatnonzero(self._item == self._room), np.flatnonzero(self._item != self._room)
+        self._files = {ROOM_KIND: self._file_by_bucket(rooms), PRODUCT_KIND: self._file_by_bucket(products)}
+        self._products_by_room = self._file_by_room(products)
         self._span = int(self._to.max()) - self._origin * _BUCKET_MS + 2 if len(self._to) else 1
         order = np.lexsort((self._from, self._item))
         base = self._item[order] * self._span
@@ -121,17 +120,42 @@ class AvailabilityTimeline:
         for kind_code, (offsets, rows) in self._files.items():
             asked = np.flatnonzero(kind == kind_code)
             if len(asked) and len(rows):
-                samples[asked] = self._sample(at_ms[asked], offsets, rows, num_samples, rng)
+                bucket = at_ms[asked] // _BUCKET_MS - self._origin
+                inside = (bucket >= 0) & (bucket < len(offsets) - 1)
+                bucket = np.where(inside, bucket, 0)
+                count = np.where(inside, offsets[bucket + 1] - offsets[bucket], 0)
+                samples[asked] = self._draw(at_ms[asked], offsets[bucket], count, rows, num_samples, rng)
         return samples
 
-    def _sample(
-        self, at_ms: Int64Array, offsets: Int64Array, rows: Int64Array, num_samples: int, rng: np.random.Generator
+    def sample_in_room(
+        self, at_ms: Int64Array, room_item_index: Int64Array, *, num_samples: int, rng: np.random.Generator
     ) -> Int64Array:
-        bucket = at_ms // _BUCKET_MS - self._origin
-        inside = (bucket >= 0) & (bucket < len(offsets) - 1)
-        bucket = np.where(inside, bucket, 0)
-        first = offsets[bucket]
-        count = np.where(inside, offsets[bucket + 1] - first, 0)
+        """Draw, for each instant, products that could be bought then in one room, with replacement.
+
+        Args:
+            at_ms: Instants, shape ``[n]``.
+            room_item_index: A room for each, shape ``[n]``.
+            num_samples: Draws for each instant.
+            rng: Where the randomness comes from.
+
+        Returns:
+            Item indices ``[n, num_samples]`` int64; ``PAD_INDEX`` throughout a row where nothing could be bought.
+        """
+        offsets, rows = self._products_by_room
+        room = np.clip(room_item_index, 0, len(offsets) - 2)
+        count = np.where(room == room_item_index, offsets[room + 1] - offsets[room], 0)
+        return self._draw(at_ms, offsets[room], count, rows, num_samples, rng)
+
+    def _draw(
+        self,
+        at_ms: Int64Array,
+        first: Int64Array,
+        count: Int64Array,
+        rows: Int64Array,
+        num_samples: int,
+        rng: np.random.Generator,
+    ) -> Int64Array:
+        """Draw from ``rows[first : first + count]`` of each instant what was there then: by rejection, then exactly."""
         drawn = np.full((len(at_ms), num_samples), PAD_INDEX, dtype=np.int64)
         where_row, where_column = np.nonzero(np.broadcast_to(count[:, None] > 0, drawn.shape))
         for _ in range(_REDRAWS):
@@ -149,6 +173,13 @@ class AvailabilityTimeline:
                 columns = where_column[where_row == row]
                 drawn[row, columns] = self._item[there[rng.integers(len(there), size=len(columns))]]
         return drawn
+
+    def _file_by_room(self, intervals: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """File intervals under their room: offsets ``[largest room + 2]`` and interval rows."""
+        room = self._room[intervals]
+        offsets = np.zeros(int(room.max(initial=0)) + 2, dtype=np.int64)
+        np.cumsum(np.bincount(room, minlength=len(offsets) - 1), out=offsets[1:])
+        return offsets, intervals[np.argsort(room, kind="stable")]
 
     def _file_by_bucket(self, intervals: Int64Array) -> tuple[Int64Array, Int64Array]:
         """File intervals under each bucket they touch: offsets ``[num_buckets + 1]`` and interval rows."""

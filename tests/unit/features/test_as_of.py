@@ -60,6 +60,13 @@ def test_samples_are_available_and_uniform(evening):
     assert not samples[2:].any(), "nothing is live after the end, the product is sold out, and kind 0 is no kind"
 
 
+def test_samples_in_a_room_are_what_that_room_sells_then(evening):
+    at_ms = np.array([0, HOUR, int(2.5 * HOUR), int(3.5 * HOUR), 0, 0])
+    room = np.array([10, 10, 11, 10, 0, 99])
+    samples = evening.sample_in_room(at_ms, room, num_samples=5, rng=np.random.default_rng(0))
+    assert samples.tolist() == [[2] * 5, [0] * 5, [2] * 5, [0] * 5, [0] * 5, [0] * 5]
+
+
 def test_a_short_life_in_a_crowded_bucket_is_still_drawn():
     rooms = np.arange(2, 202)
     start = np.zeros(200, dtype=np.int64)
