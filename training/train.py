@@ -116,6 +116,9 @@ def run(config: DictConfig) -> TrainingResult:
 
 
 def _ignore_what_is_meant() -> None:
+    """Leave out what libraries say about choices made here on purpose; importing them has set their levels."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     for message in (
         ".*does not have many workers.*",  # a batch takes a few milliseconds of numpy
         ".*your dataloader is not resumable.*",  # it starts at the step the trainer stands at
@@ -131,7 +134,6 @@ def _ignore_what_is_meant() -> None:
 def main(config: DictConfig) -> None:
     """Train, and say in words how it ended."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with one_sentence_errors():
         try:
             result = run(config)
