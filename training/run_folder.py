@@ -4,6 +4,7 @@ Imports of torch wait inside functions, so that a mistake is answered before the
 """
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -46,6 +47,11 @@ class TrainedModel(NamedTuple):
     """of the vocabulary it was trained with"""
     max_sequence_length: int
     """newest events its user encoder was trained to see"""
+
+
+def leads() -> bool:
+    """Whether this process is the first of a distributed job, or the only one: the one that writes."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def dataset_folder(config: DictConfig) -> Path:

@@ -1,6 +1,5 @@
 """Trains a model: ``python -m training.train model=sasrec dataset=beauty``."""
 
-import logging
 import time
 import warnings
 from pathlib import Path
@@ -19,6 +18,7 @@ from training.run_folder import (
     check_same_dataset,
     dataset_folder,
     describe_run,
+    leads,
     prepare_run_folder,
     run_folder,
 )
@@ -28,14 +28,14 @@ INTERRUPTED_EXIT_CODE = 130
 
 
 class TrainingResult(NamedTuple):
-    """What a training run came to."""
+    """What a training run came to; counts include what came before a resume."""
 
     folder: Path
     """the run's folder"""
     epochs: int
-    """finished, those before a resume included"""
+    """finished"""
     steps: int
-    """optimiser steps, those before a resume included"""
+    """of the optimiser"""
     seconds: float
     """of this call"""
     monitored: str
@@ -60,10 +60,10 @@ def run(config: DictConfig) -> TrainingResult:
         DatasetError: If the dataset is missing, unfinished or too small.
         TrainingInterrupted: After Ctrl-C, when everything is saved.
     """
-    began = time.monotonic()
-    folder = run_folder(config)
+    began, folder = time.monotonic(), run_folder(config)
     dataset = ProcessedDataset.open(dataset_folder(config))
-    check_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
+    if leads():
+        check_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
     if config.resume:
         check_same_dataset(folder, dataset)
 
@@ -74,7 +74,7 @@ def run(config: DictConfig) -> TrainingResult:
     from training.callbacks.full_ranking import FullRankingValidation
     from training.datamodule import BatchDataModule
     from training.modules.recommender import RecommenderModule
-    from training.trainer import build_trainer
+    from training.trainer import build_trainer, silence_what_is_meant
 
     negatives = instantiate(config.negatives, _partial_=True)(dataset=dataset)
     source = instantiate(config.batches, _partial_=True)(dataset=dataset, negatives=negatives, seed=config.seed)
@@ -92,11 +92,13 @@ def run(config: DictConfig) -> TrainingResult:
         optimizer=instantiate(config.optimizer, _partial_=True),
         seed=config.seed,
     )
-    prepare_run_folder(folder, resume=config.resume)
+    if leads():
+        prepare_run_folder(folder, resume=config.resume)
     with warnings.catch_warnings():
-        _ignore_what_is_meant()
+        silence_what_is_meant()
         trainer = build_trainer(config, folder=folder, validation=validation, num_batches=len(source))
-        describe_run(folder, config, dataset)
+        if leads():
+            describe_run(folder, config, dataset)
         trainer.fit(
             module,
             datamodule=BatchDataModule(source=source, num_workers=config.trainer.num_workers),
@@ -113,21 +115,6 @@ def run(config: DictConfig) -> TrainingResult:
         best=float("nan") if best is None else float(best),
         metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
     )
-
-
-def _ignore_what_is_meant() -> None:
-    """Leave out what libraries say about choices made here on purpose; importing them has set their levels."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
-    for message in (
-        ".*does not have many workers.*",  # a batch takes a few milliseconds of numpy
-        ".*your dataloader is not resumable.*",  # it starts at the step the trainer stands at
-        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it was
-        ".*GPU available but not used.*",  # trainer=cpu says so
-        ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # inside Lightning, with this torch
-        ".*Experiment logs directory .* exists and is not empty.*",  # it holds what this run has just put there
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")

@@ -1,18 +1,20 @@
 """The Lightning trainer of a run: device, precision, loggers, checkpoints, early stopping."""
 
 import csv
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from roomrec.errors import ConfigurationError
 from training.callbacks.interruption import SaveOnInterrupt
-from training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT
+from training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT, leads
 
 
 def build_trainer(config: DictConfig, *, folder: Path, validation: Callback, num_batches: int) -> Trainer:
@@ -41,7 +43,7 @@ def build_trainer(config: DictConfig, *, folder: Path, validation: Callback, num
         callbacks=[
             validation,
             SaveOnInterrupt(checkpoint=folder / LAST_CHECKPOINT),
-            RichProgressBar(leave=False),
+            _ProgressBar(leave=False),
             EarlyStopping(monitored, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
             ModelCheckpoint(
                 checkpoints,
@@ -79,8 +81,33 @@ def choose_device(accelerator: str, precision: str) -> tuple[str, str]:
     return accelerator, precision
 
 
+def silence_what_is_meant() -> None:
+    """Leave out what libraries say about choices made here on purpose; importing them has set their levels."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    for message in (
+        ".*does not have many workers.*",  # a batch takes a few milliseconds of numpy
+        ".*your dataloader is not resumable.*",  # it starts at the step the trainer stands at
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it was
+        ".*is smaller than the logging interval.*",  # a rank has fewer batches than the epoch
+        ".*GPU available but not used.*",  # trainer=cpu says so
+        ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # inside Lightning, with this torch
+        ".*Experiment logs directory .* exists and is not empty.*",  # it holds what this run has just put there
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+class _ProgressBar(RichProgressBar):
+    """Without the number Lightning gives to runs that have no name."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
 def _csv_logger(folder: Path, *, resume: bool) -> CSVLogger:
     """A logger that writes ``metrics.csv``; after a resume it goes on below the rows that are there."""
+    if not leads():
+        return CSVLogger(folder, name="", version="")
     rows = (folder / "metrics.csv").read_text() if resume and (folder / "metrics.csv").exists() else ""
     (folder / "metrics.csv").unlink(missing_ok=True)
     logger = CSVLogger(folder, name="", version="")

@@ -59,7 +59,7 @@ class FullRankingValidation(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log HR, NDCG and recall."""
         metrics = self.measure(pl_module.model)
-        pl_module.log_dict({f"val_{name}": value for name, value in metrics.items()}, rank_zero_only=True)
+        pl_module.log_dict({f"val_{name}": value for name, value in metrics.items()}, sync_dist=True)
 
     def measure(self, model: nn.Module) -> dict[str, float]:
         """Return the metrics of a model, e.g. ``{"ndcg@10": 0.05, ...}``."""

@@ -46,7 +46,13 @@ class RecommenderModule(LightningModule):
         positive_P, negative_PN = score_candidates(user_PD, item_CD, batch.candidates)  # noqa: N806
         loss: Tensor = self.loss(positive_P, negative_PN, batch.candidates.real)
         self.log(
-            "train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch.candidates.positive)
+            "train_loss",
+            loss,
+            prog_bar=True,
+            on_step=True,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=len(batch.candidates.positive),
         )
         return loss
 
