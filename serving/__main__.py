@@ -1,5 +1,7 @@
 """``python -m serving``: start the endpoint; ``rebuild-state`` and ``export-events`` work on its event log."""
 
+import contextlib
+import io
 import logging
 import os
 import shutil
@@ -200,8 +202,10 @@ def _shut_down() -> None:
     from ray import serve
 
     _on_signals(signal.SIG_IGN)
-    serve.shutdown()  # type: ignore[no-untyped-call]
-    ray.shutdown()
+    # Ray says on stderr that its controller, which is being killed, has been killed
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
 
 
 def _on_signals(handler: Any) -> None:
