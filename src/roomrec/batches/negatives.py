@@ -35,8 +35,10 @@ class SampledNegatives(NamedTuple):
 class NegativeSampler(Protocol):
     """Draws negatives; a pure function of its arguments."""
 
-    def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
-        """Draw negatives for positives ``[P]`` chosen at ``at_ms`` ``[P]``."""
+    def sample(
+        self, positive: Int64Array, at_ms: Int64Array, room: Int64Array, rng: np.random.Generator
+    ) -> SampledNegatives:
+        """Draw negatives for positives ``[P]`` chosen at ``at_ms`` ``[P]`` inside ``room`` ``[P]`` (PAD: nowhere)."""
         ...
 
 
@@ -55,7 +57,9 @@ class UniformNegatives:
             raise DatasetError(f"the dataset knows {len(self._known)} items; at least 2 are needed to train")
         self._num_negatives = num_negatives
 
-    def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
+    def sample(
+        self, positive: Int64Array, at_ms: Int64Array, room: Int64Array, rng: np.random.Generator
+    ) -> SampledNegatives:
         """Draw N items for all positives; see ``NegativeSampler``."""
         item = self._known[rng.integers(len(self._known), size=self._num_negatives)]
         return _shared(item, positive, self._kind)
@@ -77,7 +81,9 @@ class PopularityNegatives:
         self._log_q = _log_rate(weight)
         self._num_negatives = num_negatives
 
-    def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
+    def sample(
+        self, positive: Int64Array, at_ms: Int64Array, room: Int64Array, rng: np.random.Generator
+    ) -> SampledNegatives:
         """Draw N items for all positives; see ``NegativeSampler``."""
         drawn = rng.random(self._num_negatives) * self._upto[-1]
         item = np.searchsorted(self._upto, drawn, side="right")
@@ -102,7 +108,9 @@ class InBatchNegatives:
         self._availability = dataset.availability if dataset.knows_availability else None
         self._num_negatives = num_negatives
 
-    def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
+    def sample(
+        self, positive: Int64Array, at_ms: Int64Array, room: Int64Array, rng: np.random.Generator
+    ) -> SampledNegatives:
         """Take up to N positives; see ``NegativeSampler``."""
         item = positive
         if len(positive) > self._num_negatives:
@@ -119,28 +127,48 @@ class AvailableNegatives:
     """Drawn for each positive from what was available when it was chosen, where the log knows that.
 
     What was not live could not be chosen, so it says nothing about taste. Draws are uniform over availabilities, hence
-    there is no logQ correction.
+    there is no logQ correction. A product chosen inside a room is also compared with its neighbours there, among which
+    the viewer chose.
 
     Args:
         dataset: Where the timeline comes from.
         num_negatives: Negatives of each positive in a log that knows availability.
+        num_room_negatives: How many of a product's negatives are sold in the same room; the others anywhere.
         otherwise: Makes the sampler that is used in a log that does not.
+
+    Raises:
+        ValueError: If more are to come from the room than there are.
     """
 
     def __init__(
-        self, *, dataset: ProcessedDataset, num_negatives: int, otherwise: Callable[..., NegativeSampler]
+        self,
+        *,
+        dataset: ProcessedDataset,
+        num_negatives: int,
+        num_room_negatives: int,
+        otherwise: Callable[..., NegativeSampler],
     ) -> None:
+        if not 0 <= num_room_negatives <= num_negatives:
+            raise ValueError(
+                f"num_room_negatives is {num_room_negatives}, expected 0 to num_negatives ({num_negatives})"
+            )
         self._kind = dataset.items.kind.astype(np.int64)
         self._availability = dataset.availability
         self._num_negatives = num_negatives
+        self._num_room_negatives = num_room_negatives
         self._otherwise = None if dataset.knows_availability else otherwise(dataset=dataset)
 
-    def sample(self, positive: Int64Array, at_ms: Int64Array, rng: np.random.Generator) -> SampledNegatives:
+    def sample(
+        self, positive: Int64Array, at_ms: Int64Array, room: Int64Array, rng: np.random.Generator
+    ) -> SampledNegatives:
         """Draw N items for each positive; see ``NegativeSampler``."""
         if self._otherwise is not None:
-            return self._otherwise.sample(positive, at_ms, rng)
-        item = self._availability.sample_available(
-            at_ms, self._kind[positive], num_samples=self._num_negatives, rng=rng
+            return self._otherwise.sample(positive, at_ms, room, rng)
+        kind = self._kind[positive]
+        item = self._availability.sample_available(at_ms, kind, num_samples=self._num_negatives, rng=rng)
+        inside = np.flatnonzero((kind == PRODUCT_KIND) & (room != PAD_INDEX))
+        item[inside, : self._num_room_negatives] = self._availability.sample_in_room(
+            at_ms[inside], room[inside], num_samples=self._num_room_negatives, rng=rng
         )
         return SampledNegatives(
             item=item,

@@ -71,7 +71,8 @@ class SequenceBatches:
         follower = follower[has_target]
         positive = self._histories.item_index[follower].astype(np.int64)
         rng = np.random.default_rng((self._seed, epoch, step))
-        negatives = self._negatives.sample(positive, self._histories.occurred_at_ms[follower], rng)
+        room = self._histories.room_item_index[follower].astype(np.int64)
+        negatives = self._negatives.sample(positive, self._histories.occurred_at_ms[follower], room, rng)
         distinct, candidates = collate_candidates(positive, negatives)
         return SequenceBatch(
             history=collate_histories(self._histories, row=row, start=start, stop=stop - 1),

@@ -79,7 +79,8 @@ class TargetBatches:
         else:
             stretches = sample_others(lay_out(start, stop), place, max_length=self._max_sequence_length, rng=rng)
         positive = self._histories.item_index[place].astype(np.int64)
-        negatives = self._negatives.sample(positive, self._histories.occurred_at_ms[place], rng)
+        room = self._histories.room_item_index[place].astype(np.int64)
+        negatives = self._negatives.sample(positive, self._histories.occurred_at_ms[place], room, rng)
         distinct, candidates = collate_candidates(positive, negatives)
         return TwoTowerBatch(
             features=join_users_and_items(

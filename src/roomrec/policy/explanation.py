@@ -17,8 +17,9 @@ ROOM_SENTENCES: Final = {
     "popular_now": "Popular right now",
     "just_started": "Just started",
     "new_host": "A host you have not seen yet",
+    "live_now": "Live now",
 }
-"""Reasons to show a room, the strongest first."""
+"""Reasons to show a room, the strongest first. The last is true of every room shown and given only alone."""
 
 PRODUCT_SENTENCES: Final = {
     "on_air": "Being shown in the room right now",
@@ -26,8 +27,9 @@ PRODUCT_SENTENCES: Final = {
     "looked_at_before": "You looked at this before",
     "like_what_you_bought": "Like what you bought",
     "few_left": "Only a few left",
+    "on_sale_now": "On sale in this room now",
 }
-"""Reasons to show a product, the strongest first."""
+"""Reasons to show a product, the strongest first. The last is true of every product shown and given only alone."""
 
 JUST_STARTED_MS: Final = 600_000
 """A room has just started for its first ten minutes."""
@@ -97,7 +99,7 @@ def explain_room(room: RoomFacts, viewer: ViewerFacts) -> list[Reason]:
         "just_started": 0 <= room.age_ms < JUST_STARTED_MS,
         "new_host": viewer.is_known_whole and not follows and not watched,
     }
-    return _told(true, ROOM_SENTENCES)
+    return _told(true, ROOM_SENTENCES, otherwise="live_now")
 
 
 def explain_product(product: ProductFacts, viewer: ViewerFacts) -> list[Reason]:
@@ -116,8 +118,9 @@ def explain_product(product: ProductFacts, viewer: ViewerFacts) -> list[Reason]:
         "like_what_you_bought": not bought and product.category in viewer.bought_categories,
         "few_left": product.stock is not None and 0 < product.stock <= FEW_LEFT,
     }
-    return _told(true, PRODUCT_SENTENCES)
+    return _told(true, PRODUCT_SENTENCES, otherwise="on_sale_now")
 
 
-def _told(true: dict[str, bool], sentences: dict[str, str]) -> list[Reason]:
-    return [Reason(code, sentence) for code, sentence in sentences.items() if true[code]][:MAX_REASONS]
+def _told(true: dict[str, bool], sentences: dict[str, str], *, otherwise: str) -> list[Reason]:
+    codes = [code for code in sentences if true.get(code)] or [otherwise]
+    return [Reason(code, sentences[code]) for code in codes[:MAX_REASONS]]

@@ -1,6 +1,7 @@
 """Samplers of negatives."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from roomrec.batches.negatives import (
     UniformNegatives,
     count_targets,
 )
+from roomrec.features.as_of import AvailabilityTimeline
 from roomrec.sequences.dataset import ProcessedDataset
 
 LIVE_EVENING_MS = 1_767_225_600_000 + 19 * 3_600_000 + 60_000  # day 0, 19:01: rooms 2, 3 and 4 of items 2.. are live
@@ -32,7 +34,9 @@ def rng() -> np.random.Generator:
 
 
 def test_uniform_draws_every_known_item_equally_often_and_nothing_else(shop):
-    drawn = UniformNegatives(dataset=shop, num_negatives=12_000).sample(np.array([2]), np.array([0]), rng())
+    drawn = UniformNegatives(dataset=shop, num_negatives=12_000).sample(
+        np.array([2]), np.array([0]), np.array([0]), rng()
+    )
     items, counts = np.unique(drawn.item, return_counts=True)
     assert items.tolist() == list(range(2, 14))
     assert counts.min() > 880
@@ -40,7 +44,9 @@ def test_uniform_draws_every_known_item_equally_often_and_nothing_else(shop):
 
 
 def test_accidental_hits_do_not_count(shop):
-    drawn = UniformNegatives(dataset=shop, num_negatives=50).sample(np.array([2, 5]), np.array([0, 0]), rng())
+    drawn = UniformNegatives(dataset=shop, num_negatives=50).sample(
+        np.array([2, 5]), np.array([0, 0]), np.array([0, 0]), rng()
+    )
     assert drawn.item.shape == (50,)
     assert drawn.real.shape == (2, 50)
     assert (drawn.real[0] == (drawn.item != 2)).all()
@@ -49,7 +55,7 @@ def test_accidental_hits_do_not_count(shop):
 
 def test_popularity_draws_by_count_and_says_at_which_rate(shop):
     sampler = PopularityNegatives(dataset=shop, num_negatives=100_000, exponent=1.0)
-    drawn = sampler.sample(np.array([2]), np.array([0]), rng())
+    drawn = sampler.sample(np.array([2]), np.array([0]), np.array([0]), rng())
     share = np.bincount(drawn.item, minlength=14) / 100_000
     counts = count_targets(shop)
     np.testing.assert_allclose(share, counts / counts.sum(), atol=0.005)
@@ -58,23 +64,43 @@ def test_popularity_draws_by_count_and_says_at_which_rate(shop):
 
 
 def test_available_draws_only_what_was_live_then(live):
-    sampler = AvailableNegatives(dataset=live, num_negatives=40, otherwise=None)
+    sampler = AvailableNegatives(dataset=live, num_negatives=40, num_room_negatives=0, otherwise=None)
     hour = 3_600_000
-    drawn = sampler.sample(np.array([2, 5]), np.array([LIVE_EVENING_MS, LIVE_EVENING_MS + hour]), rng())
+    drawn = sampler.sample(
+        np.array([2, 5]), np.array([LIVE_EVENING_MS, LIVE_EVENING_MS + hour]), np.array([2, 5]), rng()
+    )
     assert drawn.item.shape == (2, 40)
     assert set(drawn.item[0]) == {2, 3, 4}
     assert set(drawn.item[1]) == {5, 6, 7}
     assert (drawn.real[0] == (drawn.item[0] != 2)).all()
 
 
+def test_a_product_chosen_in_a_room_meets_its_neighbours():
+    """Items 2 and 3 are sold in room 10, 4 and 5 in room 11, all the time."""
+    kind = np.array([0, 0, 2, 2, 2, 2, 0, 0, 0, 0, 1, 1], dtype=np.int8)
+    sold = np.array([[2, 10], [3, 10], [4, 11], [5, 11], [10, 10], [11, 11]])
+    timeline = AvailabilityTimeline(sold[:, 0], sold[:, 1], np.zeros(6, np.int64), np.full(6, 1_000))
+    dataset = SimpleNamespace(items=SimpleNamespace(kind=kind), availability=timeline, knows_availability=True)
+    sampler = AvailableNegatives(dataset=dataset, num_negatives=60, num_room_negatives=20, otherwise=None)
+    drawn = sampler.sample(np.array([2, 4, 2, 10]), np.full(4, 5), np.array([10, 11, 0, 10]), rng())
+    assert set(drawn.item[0, :20]) == {2, 3}
+    assert set(drawn.item[1, :20]) == {4, 5}
+    assert set(drawn.item[0, 20:]) == set(drawn.item[2]) == {2, 3, 4, 5}
+    assert set(drawn.item[3]) == {10, 11}
+    with pytest.raises(ValueError, match="num_room_negatives is 9"):
+        AvailableNegatives(dataset=dataset, num_negatives=4, num_room_negatives=9, otherwise=None)
+
+
 def test_available_falls_back_in_a_log_without_times(shop):
     otherwise = partial(UniformNegatives, num_negatives=9)
-    sampler = AvailableNegatives(dataset=shop, num_negatives=4, otherwise=otherwise)
-    assert sampler.sample(np.array([2, 3]), np.array([0, 0]), rng()).item.shape == (9,)
+    sampler = AvailableNegatives(dataset=shop, num_negatives=4, num_room_negatives=1, otherwise=otherwise)
+    assert sampler.sample(np.array([2, 3]), np.array([0, 0]), np.array([0, 0]), rng()).item.shape == (9,)
 
 
 def test_in_batch_offers_the_positives_to_each_other(shop):
-    drawn = InBatchNegatives(dataset=shop, num_negatives=10).sample(np.array([2, 5, 2]), np.zeros(3), rng())
+    drawn = InBatchNegatives(dataset=shop, num_negatives=10).sample(
+        np.array([2, 5, 2]), np.zeros(3), np.zeros(3), rng()
+    )
     assert drawn.item.tolist() == [2, 5, 2]
     assert drawn.real.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
     assert drawn.positive_log_q.tolist() == drawn.negative_log_q.tolist()
@@ -83,5 +109,7 @@ def test_in_batch_offers_the_positives_to_each_other(shop):
 def test_in_batch_leaves_out_rooms_of_another_hour(live):
     hour = 3_600_000
     at_ms = np.array([LIVE_EVENING_MS, LIVE_EVENING_MS, LIVE_EVENING_MS + hour])
-    drawn = InBatchNegatives(dataset=live, num_negatives=10).sample(np.array([2, 3, 5]), at_ms, rng())
+    drawn = InBatchNegatives(dataset=live, num_negatives=10).sample(
+        np.array([2, 3, 5]), at_ms, np.array([2, 3, 5]), rng()
+    )
     assert drawn.real.tolist() == [[False, True, False], [True, False, False], [False, False, False]]

@@ -31,7 +31,7 @@ def two_tower(spec: FeatureSpec, **changes) -> TwoTower:
 @pytest.mark.parametrize("use_user_id", [True, False])
 def test_the_dense_door_gives_the_numbers_of_the_jagged_path(live_dataset, use_user_id):
     dataset = ProcessedDataset.open(live_dataset)
-    negatives = AvailableNegatives(dataset=dataset, num_negatives=3, otherwise=None)
+    negatives = AvailableNegatives(dataset=dataset, num_negatives=3, num_room_negatives=0, otherwise=None)
     source = TargetBatches(dataset=dataset, negatives=negatives, max_sequence_length=20, batch_size=10**6, seed=0)
     batch = source.batch(0, 0)
     model = two_tower(dataset.spec, use_user_id=use_user_id).eval()

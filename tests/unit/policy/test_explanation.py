@@ -19,16 +19,16 @@ SILK = ProductFacts("silk", "scarves", stock=None, is_on_air=False)
 @pytest.mark.parametrize(
     ("room", "viewer", "expected"),
     [
-        (OLD_ROOM, ViewerFacts(), []),
+        (OLD_ROOM, ViewerFacts(), ["live_now"]),
         (OLD_ROOM, ViewerFacts(followed_streamers={"mia"}), ["follows_host"]),
         (OLD_ROOM, ViewerFacts(watched_streamers={"mia"}), ["watched_before"]),
-        (OLD_ROOM, ViewerFacts(followed_streamers={"tom"}, watched_streamers={"zoe"}), []),
+        (OLD_ROOM, ViewerFacts(followed_streamers={"tom"}, watched_streamers={"zoe"}), ["live_now"]),
         (OLD_ROOM, ViewerFacts(bought_products={"silk"}, bought_categories={"scarves"}), ["sells_what_you_bought"]),
         (OLD_ROOM, ViewerFacts(bought_products={"wool"}, bought_categories={"scarves"}), ["like_what_you_bought"]),
-        (OLD_ROOM, ViewerFacts(bought_products={"drill"}, bought_categories={"tools"}), []),
+        (OLD_ROOM, ViewerFacts(bought_products={"drill"}, bought_categories={"tools"}), ["live_now"]),
         (OLD_ROOM._replace(is_popular_now=True), ViewerFacts(), ["popular_now"]),
         (OLD_ROOM._replace(age_ms=599_999), ViewerFacts(), ["just_started"]),
-        (OLD_ROOM._replace(age_ms=600_000), ViewerFacts(), []),
+        (OLD_ROOM._replace(age_ms=600_000), ViewerFacts(), ["live_now"]),
         (OLD_ROOM, ViewerFacts(is_known_whole=True), ["new_host"]),
         (OLD_ROOM, ViewerFacts(is_known_whole=True, watched_streamers={"mia"}), ["watched_before"]),
         (
@@ -47,15 +47,14 @@ def test_reasons_of_a_room(room: RoomFacts, viewer: ViewerFacts, expected: list[
 @pytest.mark.parametrize(
     ("product", "viewer", "expected"),
     [
-        (SILK, ViewerFacts(), []),
+        (SILK, ViewerFacts(), ["on_sale_now"]),
         (SILK._replace(is_on_air=True), ViewerFacts(), ["on_air"]),
         (SILK, ViewerFacts(bought_products={"silk"}, bought_categories={"scarves"}), ["bought_before"]),
         (SILK, ViewerFacts(bought_products={"wool"}, bought_categories={"scarves"}), ["like_what_you_bought"]),
         (SILK, ViewerFacts(seen_products={"silk"}), ["looked_at_before"]),
         (SILK._replace(stock=5), ViewerFacts(), ["few_left"]),
-        (SILK._replace(stock=6), ViewerFacts(), []),
-        (SILK._replace(stock=0), ViewerFacts(), []),
-        (SILK._replace(category=None), ViewerFacts(bought_categories={"scarves"}), []),
+        (SILK._replace(stock=6), ViewerFacts(), ["on_sale_now"]),
+        (SILK._replace(category=None), ViewerFacts(bought_categories={"scarves"}), ["on_sale_now"]),
     ],
 )
 def test_reasons_of_a_product(product: ProductFacts, viewer: ViewerFacts, expected: list[str]) -> None:
