@@ -110,6 +110,7 @@ class UserResponse(BaseModel):
 
     user_id: str
     followed_streamers: list[str]
+    not_interested: dict[str, list[str]] = Field(description="product_ids, room_ids, streamer_ids not shown any more")
     history: list[dict[str, Any]]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Self
 
 from roomrec.bundle import Bundle, Registry
@@ -16,7 +16,7 @@ from serving.settings import Settings
 from serving.state.event_log import ACCEPTED, Event
 from serving.state.live_catalogue import LiveCatalogue
 from serving.state.lmdb_state_store import LmdbStateStore
-from serving.state.records import EVENT_NAMES, UserRecord
+from serving.state.records import EVENT_NAMES, UserRecord, refusals_of
 from serving.state.sqlite_event_log import SqliteEventLog
 from serving.state.writer import EventWriter
 
@@ -232,7 +232,7 @@ class Endpoint:
             "erased_at_ms": self._now_ms(),
             "removed": {
                 "event_log": {"events": logged},
-                "state": {"history_events": known.events, "follows": known.follows},
+                "state": {"history_events": known.events, "follows": known.follows, "refusals": known.refusals},
             },
             "not_removed": [
                 "event files already exported for training",
@@ -258,11 +258,13 @@ class Endpoint:
         if self._changed_while_loading is not None:
             self._changed_while_loading |= changes.room_ids
         if self.model is not None:
-            self._follow_model(self.model, changes.room_ids)
+            self._follow_model(self.model, changes.room_ids, changes.product_ids)
 
-    def _follow_model(self, model: ServingModel, room_ids: Any) -> None:
+    def _follow_model(
+        self, model: ServingModel, room_ids: Collection[str], product_ids: Collection[str] | None = None
+    ) -> None:
         try:
-            model.follow(self.catalogue, room_ids=room_ids)
+            model.follow(self.catalogue, room_ids=room_ids, product_ids=product_ids)
         except Exception:
             _LOG.exception("model %s cannot encode %d rooms that changed", model.version, len(room_ids))
 
@@ -358,6 +360,7 @@ def _describe_user(user: UserRecord) -> dict[str, Any]:
     return {
         "user_id": user.user_id,
         "followed_streamers": sorted(user.follows),
+        "not_interested": {name: sorted(ids) for name, ids in refusals_of(user)._asdict().items()},
         "history": [
             {
                 "event_id": event.event_id,

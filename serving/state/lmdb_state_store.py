@@ -16,6 +16,7 @@ from roomrec.retrieval.availability import (
     CATALOGUE_EVENT_TYPES,
     ProductRecord,
     RoomRecord,
+    Stamp,
     apply_to_product,
     apply_to_room,
 )
@@ -23,12 +24,22 @@ from serving.state.event_log import Event, EventLog
 from serving.state.records import UserRecord, apply_to_user
 from serving.state.state_store import CatalogueRecords, Enters, Erased, Position
 
+_RULES: Final = 2
+"""Raised when an event changes records in another way than before: a state made by other rules is made again."""
+
 _DATABASES = ("meta", "users", "rooms", "ended", "products", "enters")
 _PRODUCT_EVENT_TYPES = frozenset({"product_listed", "product_unlisted", "stock_changed"})
 _MAX_KEY_BYTES = 500
 _CHUNK = 5_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DEFAULT_MAP_BYTES: Final = 64 << 30
+
+
+class _RoomHead(msgspec.Struct, array_like=True):
+    """How a ``RoomRecord`` begins."""
+
+    room_id: str
+    started: Stamp | None = None
 
 
 class LmdbStateStore:
@@ -70,12 +81,15 @@ class LmdbStateStore:
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode_user = msgspec.msgpack.Decoder(UserRecord).decode
         self._decode_room = msgspec.msgpack.Decoder(RoomRecord).decode
+        self._decode_head = msgspec.msgpack.Decoder(_RoomHead).decode
         self._decode_product = msgspec.msgpack.Decoder(ProductRecord).decode
         self._decode_enters = msgspec.msgpack.Decoder(Enters).decode
         self._decode_meta = msgspec.msgpack.Decoder(int).decode
         with self._transaction() as transaction:
-            if self._meta(transaction, "history_limit") < history_limit and self._meta(transaction, "applied_seq"):
+            is_short = self._meta(transaction, "history_limit") < history_limit
+            if (is_short or self._meta(transaction, "rules") != _RULES) and self._meta(transaction, "applied_seq"):
                 self._clear(transaction)
+            self._set_meta(transaction, "rules", _RULES)
             self._set_meta(transaction, "history_limit", history_limit)
 
     def catch_up(self) -> Position:
@@ -155,9 +169,9 @@ class LmdbStateStore:
         with self._transaction() as transaction:
             packed = transaction.pop(_key(user_id), db=self._databases["users"])
             if packed is None:
-                return Erased(0, 0)
+                return Erased(0, 0, 0)
             user = self._decode_user(packed)
-            return Erased(len(user.events), len(user.follows))
+            return Erased(len(user.events), len(user.follows), sum(map(len, user.refused.values())))
 
     def contents(self) -> dict[str, dict[bytes, bytes]]:
         """Return every record as stored, for comparing two states."""
@@ -203,7 +217,7 @@ class LmdbStateStore:
         wanted = set(product_ids)
         for room in rooms.values():
             if room is not None:
-                wanted.update(product_id for product_id in room.listings if product_id not in known_product_ids)
+                wanted.update(room.listings.keys() - known_product_ids)
         products: dict[str, ProductRecord | None] = {}
         for product_id in wanted:
             packed = transaction.get(_key(product_id), db=self._databases["products"])
@@ -271,7 +285,7 @@ class _Chunk:
             self._rooms[room_id] = self._enters[room_id] = None
             self._ended[room_id] = (event["occurred_at_ms"], event["event_id"])
         elif event_type in CATALOGUE_EVENT_TYPES:
-            if event_type != "stock_changed" and (room := self._room(room_id, make=True)) is not None:
+            if event_type != "stock_changed" and (room := self._room(room_id)) is not None:
                 apply_to_room(room, event)
             if event_type in _PRODUCT_EVENT_TYPES:
                 apply_to_product(self._product(event["product_id"]), event)
@@ -279,7 +293,7 @@ class _Chunk:
             user = self._user(event["user_id"])
             if apply_to_user(user, event, history_limit=self._store._history_limit):
                 self._changed_users.add(user.user_id)
-            if event_type == "enter" and (room := self._room(room_id, make=False)) is not None and room.is_live:
+            if event_type == "enter" and self._is_live(room_id):
                 count, counted_at_ms = self._count(room_id)
                 self._enters[room_id] = add_enter(count, counted_at_ms=counted_at_ms, at_ms=event["occurred_at_ms"])
 
@@ -303,8 +317,8 @@ class _Chunk:
             self._users[user_id] = UserRecord(user_id) if packed is None else self._store._decode_user(packed)
         return self._users[user_id]
 
-    def _room(self, room_id: str, *, make: bool) -> RoomRecord | None:
-        """Return a room's record, None for a room that has ended; ``make`` decides about one never heard of."""
+    def _room(self, room_id: str) -> RoomRecord | None:
+        """Return a room's record, made if it was never heard of; None for a room that has ended."""
         if room_id not in self._rooms:
             get, databases = self._transaction.get, self._store._databases
             packed = get(_key(room_id), db=databases["rooms"])
@@ -312,11 +326,17 @@ class _Chunk:
                 self._rooms[room_id] = self._store._decode_room(packed)
             elif get(_key(room_id), db=databases["ended"]) is not None:
                 self._rooms[room_id] = None
-            elif make:
-                self._rooms[room_id] = RoomRecord(room_id)
             else:
-                return None
+                self._rooms[room_id] = RoomRecord(room_id)
         return self._rooms[room_id]
+
+    def _is_live(self, room_id: str) -> bool:
+        """Whether a room is live, without reading what is listed there: enters are many, and so may listings be."""
+        if room_id in self._rooms:
+            room = self._rooms[room_id]
+            return room is not None and room.is_live
+        packed = self._transaction.get(_key(room_id), db=self._store._databases["rooms"])
+        return packed is not None and self._store._decode_head(packed).started is not None
 
     def _product(self, product_id: str) -> ProductRecord:
         if product_id not in self._products:

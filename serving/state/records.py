@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,10 +14,14 @@ from roomrec.sequences.history import HISTORY_EVENT_TYPES, History, ViewerEvents
 MAX_FOLLOWS: Final = 1_000
 """Followed hosts remembered for one viewer, the newest."""
 
+MAX_REFUSALS: Final = 500
+"""Products, rooms and hosts a viewer is not interested in, remembered of each, the newest."""
+
 EVENT_NAMES: Final = {code: name for name, code in EVENT_TYPE_CODES.items()}
 """Code of a type to its name."""
 
 _IN_HISTORY = frozenset(HISTORY_EVENT_TYPES)
+_REFUSED_COLUMNS = ("product_id", "room_id", "streamer_id")  # the narrowest first
 
 
 class PastEvent(msgspec.Struct, array_like=True, order=True):
@@ -41,6 +45,16 @@ class UserRecord(msgspec.Struct, array_like=True):
     """the newest events of the types a history is made of, oldest first"""
     follows: dict[str, tuple[int, str]] = msgspec.field(default_factory=dict)
     """streamer id -> when followed, and the event's id"""
+    refused: dict[str, dict[str, tuple[int, str]]] = msgspec.field(default_factory=dict)
+    """``product_id``, ``room_id`` or ``streamer_id`` -> id -> when refused, and the event's id"""
+
+
+class Refusals(NamedTuple):
+    """What is not to be shown to one viewer."""
+
+    product_ids: frozenset[str] = frozenset()
+    room_ids: frozenset[str] = frozenset()
+    streamer_ids: frozenset[str] = frozenset()
 
 
 def apply_to_user(user: UserRecord, event: Mapping[str, Any], *, history_limit: int) -> bool:
@@ -54,6 +68,10 @@ def apply_to_user(user: UserRecord, event: Mapping[str, Any], *, history_limit: 
     Returns:
         Whether the record has changed.
     """
+    if event["event_type"] == "not_interested":
+        column = next(name for name in _REFUSED_COLUMNS if event.get(name) is not None)
+        stamp = event["occurred_at_ms"], event["event_id"]
+        return _remember(user.refused.setdefault(column, {}), event[column], stamp, limit=MAX_REFUSALS)
     if event["event_type"] not in _IN_HISTORY:
         return False
     past = PastEvent(
@@ -70,11 +88,31 @@ def apply_to_user(user: UserRecord, event: Mapping[str, Any], *, history_limit: 
     place = bisect_left(user.events, key, key=lambda known: (known.occurred_at_ms, known.event_id))
     user.events.insert(place, past)
     del user.events[:-history_limit]
-    if event["event_type"] == "follow" and key > user.follows.get(event["streamer_id"], (-1, "")):
-        user.follows[event["streamer_id"]] = key
-        if len(user.follows) > MAX_FOLLOWS:
-            del user.follows[min(user.follows, key=lambda streamer: user.follows[streamer])]
+    if event["event_type"] == "follow":
+        _remember(user.follows, event["streamer_id"], key, limit=MAX_FOLLOWS)
     return True
+
+
+def _remember(known: dict[str, tuple[int, str]], external_id: str, stamp: tuple[int, str], *, limit: int) -> bool:
+    """Keep the newest stamp of each id and the newest ids, in whatever order they come; say whether it was news."""
+    if stamp <= known.get(external_id, (-1, "")):
+        return False
+    known[external_id] = stamp
+    if len(known) > limit:
+        del known[min(known, key=known.__getitem__)]
+    return True
+
+
+def refusals_of(user: UserRecord | None) -> Refusals:
+    """Return what a viewer refused; following a host later takes the refusal of that host back."""
+    if user is None or not user.refused:
+        return Refusals()
+    products, rooms, streamers = (user.refused.get(column, {}) for column in _REFUSED_COLUMNS)
+    return Refusals(
+        frozenset(products),
+        frozenset(rooms),
+        frozenset(name for name, stamp in streamers.items() if stamp > user.follows.get(name, (-1, ""))),
+    )
 
 
 def user_history(user: UserRecord, vocabulary: Vocabulary) -> History:

@@ -33,6 +33,7 @@ class Erased(NamedTuple):
 
     events: int
     follows: int
+    refusals: int
 
 
 class StateStore(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serving.state.event_log import EventLog
-from serving.state.records import UserRecord
+from serving.state.records import MAX_REFUSALS, UserRecord, refusals_of
 from serving.state.state_store import StateStore
 
 MINUTE_MS = 60_000
@@ -118,6 +118,42 @@ class StateStoreContract:
         store.catch_up()
         assert list(self.user(store).follows) == ["tom"]
 
+    def test_the_narrowest_thing_named_is_refused(self, log: EventLog, store: StateStore) -> None:
+        log.append(
+            [
+                event("not_interested", 1, user_id="u1", room_id="r1", streamer_id="mia", product_id="silk"),
+                event("not_interested", 2, user_id="u1", room_id="r2", streamer_id="mia"),
+                event("not_interested", 3, user_id="u1", streamer_id="tom"),
+            ]
+        )
+        store.catch_up()
+        assert refusals_of(self.user(store)) == ({"silk"}, {"r2"}, {"tom"})
+        assert self.user(store).events == []
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_the_newer_of_following_and_refusing_a_host_counts(
+        self, log: EventLog, store: StateStore, order: int
+    ) -> None:
+        events = [
+            event("not_interested", 1, user_id="u1", streamer_id="tom"),
+            event("follow", 2, user_id="u1", streamer_id="tom"),
+            event("follow", 3, user_id="u1", streamer_id="mia"),
+            event("not_interested", 4, user_id="u1", streamer_id="mia"),
+        ]
+        for each in events[::order]:
+            log.append([each])
+            store.catch_up()
+        assert refusals_of(self.user(store)).streamer_ids == {"mia"}
+
+    def test_refusals_are_bounded(self, log: EventLog, store: StateStore) -> None:
+        log.append(
+            [event("not_interested", at_ms, user_id="u1", product_id=f"p{at_ms}") for at_ms in range(MAX_REFUSALS + 3)]
+        )
+        store.catch_up()
+        kept = refusals_of(self.user(store)).product_ids
+        assert len(kept) == MAX_REFUSALS
+        assert "p2" not in kept
+
     def test_ids_of_128_wide_characters_are_told_apart(self, log: EventLog, store: StateStore) -> None:
         first, second = "\U0001f600" * 128, "\U0001f600" * 127 + "\U0001f601"
         log.append([enter(1, user_id=first), enter(2, user_id=second)])
@@ -188,11 +224,12 @@ class StateStoreContract:
         again.close()
 
     def test_erasing_forgets_one_viewer(self, log: EventLog, store: StateStore) -> None:
-        log.append([enter(1), enter(2, user_id="u2"), event("follow", 3, user_id="u1", streamer_id="tom")])
+        refusal = event("not_interested", 4, user_id="u1", room_id="r9")
+        log.append([enter(1), enter(2, user_id="u2"), event("follow", 3, user_id="u1", streamer_id="tom"), refusal])
         store.catch_up()
         log.erase_user("u1")
-        assert store.erase_user("u1") == (2, 1)
-        assert store.erase_user("u1") == (0, 0)
+        assert store.erase_user("u1") == (2, 1, 1)
+        assert store.erase_user("u1") == (0, 0, 0)
         assert store.read_user("u1")[1] is None
         assert self.user(store, "u2").user_id == "u2"
         store.rebuild()

@@ -163,7 +163,10 @@ def test_what_is_known_of_a_viewer_and_forgetting_it(operator: TestClient, own_s
     assert known["followed_streamers"] == ["mia"]
     assert sorted(past["event_type"] for past in known["history"]) == ["enter", "follow"]
     receipt = operator.delete("/v1/users/u1").json()
-    assert receipt["removed"] == {"event_log": {"events": 2}, "state": {"history_events": 2, "follows": 1}}
+    assert receipt["removed"] == {
+        "event_log": {"events": 2},
+        "state": {"history_events": 2, "follows": 1, "refusals": 0},
+    }
     assert receipt["erased_at_ms"] == NOW_MS
     assert receipt["not_removed"]
     assert operator.get("/v1/users/u1").status_code == 404

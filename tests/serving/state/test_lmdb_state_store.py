@@ -54,6 +54,23 @@ def test_a_larger_history_limit_reads_the_log_again(tmp_path: Path, log: SqliteE
     store.close()
 
 
+def test_a_state_made_by_other_rules_is_made_again(
+    tmp_path: Path, log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append([enter(1)])
+    store = open_store(tmp_path, log)
+    before = store.catch_up()
+    store.close()
+    monkeypatch.setattr("serving.state.lmdb_state_store._RULES", 1_000)
+    store = open_store(tmp_path, log)
+    assert store.position() == (before.generation + 1, 0)
+    assert store.catch_up().applied_seq == before.applied_seq
+    store.close()
+    store = open_store(tmp_path, log)
+    assert store.position() == (before.generation + 1, before.applied_seq)
+    store.close()
+
+
 def test_a_log_that_was_replaced_is_read_from_its_beginning(tmp_path: Path) -> None:
     long, short = SqliteEventLog(tmp_path / "long.sqlite"), SqliteEventLog(tmp_path / "short.sqlite")
     long.append([enter(1), enter(2)])

@@ -70,7 +70,7 @@ def test_erasing_comes_after_what_was_posted_before(parts: Any) -> None:
     writer.post([enter(1)])
     erased = writer.erase_user("u1")
     log.go_on.set()
-    assert erased.result(5) == (1, (1, 0))
+    assert erased.result(5) == (1, (1, 0, 0))
     assert store.read_user("u1")[1] is None
 
 
