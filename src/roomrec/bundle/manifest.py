@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+import msgspec
+
 from roomrec.errors import BundleError, FeatureError
 from roomrec.features.spec import FeatureSpec
 
@@ -89,7 +91,8 @@ class Manifest:
         """Read ``manifest.json`` of a folder.
 
         Raises:
-            BundleError: If there is none, it is no JSON object, has another schema version, or lacks a field.
+            BundleError: If there is none, it is no JSON object, has another schema version, lacks a field, or holds one
+                of another type.
         """
         file = folder / MANIFEST_FILE
         try:
@@ -105,8 +108,10 @@ class Manifest:
                 f"{file} has schema_version {fields.get('schema_version')!r}, this code reads {SCHEMA_VERSION}"
             )
         try:
-            return cls(**fields | {"feature_spec": FeatureSpec.from_dict(fields["feature_spec"])})
-        except (KeyError, TypeError, FeatureError) as error:
+            manifest = cls(**fields | {"feature_spec": FeatureSpec.from_dict(fields["feature_spec"])})
+            msgspec.convert(fields, cls)  # looks at types, which the constructor does not
+            return manifest
+        except (KeyError, TypeError, FeatureError, msgspec.ValidationError) as error:
             raise BundleError(f"{file} does not fit schema_version {SCHEMA_VERSION}: {error}") from error
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, TypedDict
 
 from roomrec.bundle.manifest import MANIFEST_FILE, Manifest, file_sha256
-from roomrec.bundle.reader import verify_bundle
-from roomrec.errors import RegistryError
+from roomrec.bundle.reader import Bundle, verify_bundle
+from roomrec.errors import BundleError, RegistryError
 
 CHANNELS: Final = ("champion", "challenger")
 """The champion answers by default; the challenger answers the share of traffic an experiment gives it."""
@@ -43,7 +43,7 @@ class Registry:
         registry = Registry(Path("data/registry"))
         version = registry.publish(Path("data/runs/first/bundle"))
         registry.promote(version)
-        Bundle.open(registry.path(registry.channel("champion")))
+        bundle = registry.open(registry.channel("champion"))
     """
 
     def __init__(self, root: Path) -> None:
@@ -96,6 +96,16 @@ class Registry:
         """Return the folder of a version, whether or not it is published."""
         return self.root / _VERSIONS / version
 
+    def open(self, version: str) -> Bundle:
+        """Open a published version.
+
+        Raises:
+            BundleError: As ``Bundle.open``; or if the manifest, which no hash inside the bundle covers, is not the one
+                that was published.
+        """
+        self._check_manifest(version)
+        return Bundle.open(self.path(version))
+
     def channel(self, name: str) -> str | None:
         """Return the version a channel points to, or None.
 
@@ -118,6 +128,7 @@ class Registry:
         _known(channel)
         if version not in self.versions():
             raise RegistryError(f"version {version!r} is not in {self.root}; published are {self.versions()}")
+        self._check_manifest(version)
         verify_bundle(self.path(version))
         with self._writing():
             channels = self._channels()
@@ -156,6 +167,11 @@ class Registry:
             channels[channel]["version"] = version
             self._write(channels)
         return version
+
+    def _check_manifest(self, version: str) -> None:
+        found = _version_name(self.path(version))
+        if found != version:
+            raise BundleError(f"the manifest of version {version} was altered: by its bytes it is {found}")
 
     def _channels(self) -> dict[str, _Channel]:
         file = self.root / _CHANNELS_FILE

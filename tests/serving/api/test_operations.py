@@ -87,17 +87,19 @@ def test_an_altered_bundle_never_gets_in_and_says_why(operator: TestClient, own_
 
 
 def test_a_bundle_that_matches_its_hashes_but_does_not_run_never_gets_in(
-    operator: TestClient, own_registry: Path
+    operator: TestClient, own_registry: Path, tmp_path: Path
 ) -> None:
     from roomrec.bundle.manifest import Manifest, hash_files
 
-    first, second = Registry(own_registry).versions()
-    folder = Registry(own_registry).path(second)
+    registry = Registry(own_registry)
+    first, second = registry.versions()
+    folder = tmp_path / "broken"
+    shutil.copytree(registry.path(second), folder)
     (folder / "item_encoder.onnx").write_bytes(b"not a graph")
     manifest = Manifest.read(folder)
     manifest.files.update(hash_files(folder))
     manifest.write(folder)
-    answer = operator.post(f"/v1/models/{second}:promote")
+    answer = operator.post(f"/v1/models/{registry.publish(folder)}:promote")
     assert answer.status_code == 409
     assert "item_encoder.onnx cannot be loaded" in answer.json()["detail"]
     assert Registry(own_registry).channel("champion") == first

@@ -39,6 +39,9 @@ def test_reading_brings_back_what_was_written(manifest, tmp_path):
         ({"surprise": 1}, "surprise"),
         ({"feature_spec": {"num_users": -1}}, "num_users|num_streamers"),
         ({"feature_spec": []}, "feature spec|must be a mapping"),
+        ({"files": ["user_encoder.onnx"]}, "files"),
+        ({"max_sequence_length": "50"}, "max_sequence_length"),
+        ({"event_type_codes": {"enter": None}}, "event_type_codes"),
     ],
 )
 def test_a_manifest_of_another_shape_is_refused(manifest, tmp_path, change, message):

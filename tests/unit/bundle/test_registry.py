@@ -104,6 +104,18 @@ def test_a_version_altered_since_is_not_promoted(registry, versions):
     assert registry.channel("champion") is None
 
 
+def test_a_manifest_altered_since_is_neither_opened_nor_promoted(registry, versions):
+    file = registry.path(versions[0]) / "manifest.json"
+    file.write_text(file.read_text().replace('"max_sequence_length": 20', '"max_sequence_length": 10'))
+    for action in (registry.promote, registry.open):
+        with pytest.raises(BundleError, match=f"the manifest of version {versions[0]} was altered"):
+            action(versions[0])
+
+
+def test_a_version_is_opened_by_name(registry, versions):
+    assert registry.open(versions[1]).manifest.metrics == {"seed": 11}
+
+
 @pytest.mark.parametrize("text", ["{", "{}", '{"champion": 1, "challenger": 2}'])
 def test_a_damaged_channel_file_is_named(registry, versions, text):
     (registry.root / "channels.json").write_text(text)
