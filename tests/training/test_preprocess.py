@@ -277,19 +277,20 @@ def test_a_log_without_order_asks_each_user_once(tmp_path):
 
 def test_a_held_out_purchase_is_the_test(tmp_path):
     (tmp_path / "events.tsv").write_text(
-        "user\titem\tbehavior\ttimestamp\n0\t3\tview\t50\n0\t3\tbuy\t60\n0\t1\tview\t70\n"
+        "user\titem\tbehavior\ttimestamp\n0\t1\tview\t40\n0\t3\tview\t50\n0\t3\tbuy\t60\n0\t1\tview\t70\n"
     )
     (tmp_path / "test_buy.tsv").write_text("user\titem\n0\t4\n")
     preprocess(tmp_path, "source=retailrocket", f"source.path={tmp_path}", "splitting.validation_share=1")
     dataset = ProcessedDataset.open(tmp_path / "out")
+    # what is held out is of a product nobody had looked at, so validation asks before product 3 was looked at, too
     assert histories(dataset)[0][1:] == (
-        [10, 12, 10, 12],
-        [0, 0, 0, 0],
-        [2, 2, 3, 4],
-        [2, 2, 3, 4],
-        [0, 0, 0, 0],
-        [True, True, False, True],
-        [0, 1, 1, 2],
+        [10, 10, 12, 10, 12],
+        [0, 0, 0, 0, 0],
+        [2, 3, 3, 2, 4],
+        [2, 3, 3, 2, 4],
+        [0, 0, 0, 0, 0],
+        [True, True, False, False, True],
+        [0, 1, 1, 1, 2],
     )
 
 

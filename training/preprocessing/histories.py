@@ -62,6 +62,7 @@ class HistoryBuilder:
         splitting: How to split.
         boundaries: What ``splitting.boundaries`` returned.
         ordered: Whether the log knows in which order things happened.
+        filter_seen: Whether what a user had before is no answer.
     """
 
     vocabulary: Vocabulary
@@ -71,6 +72,7 @@ class HistoryBuilder:
     splitting: Splitting
     boundaries: dict[str, int]
     ordered: bool
+    filter_seen: bool
 
     def build(self, events: pa.Table) -> pa.Table:
         """Build the histories of all users of a partition.
@@ -128,7 +130,9 @@ class HistoryBuilder:
                 event_type=history.event_type,
                 target=target,
                 held_out=held_out,
+                item_index=item,
                 ordered=self.ordered,
+                filter_seen=self.filter_seen,
             ),
             self.boundaries,
         )

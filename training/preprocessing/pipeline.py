@@ -114,6 +114,7 @@ def write_dataset(
         splitting=splitting,
         boundaries=boundaries,
         ordered=source.ordered,
+        filter_seen=source.filter_seen,
     )
     written = write_histories(
         staged.files,

@@ -32,8 +32,12 @@ class UnsplitHistories(NamedTuple):
     """[T] whether the event is a positive label"""
     held_out: npt.NDArray[np.bool_]
     """[T] whether the log's publisher set it apart for testing"""
+    item_index: npt.NDArray[np.int64]
+    """[T] the item of the event; PAD if none"""
     ordered: bool
     """Whether the log knows in which order things happened"""
+    filter_seen: bool
+    """Whether what a user had before is no answer"""
 
 
 class Assignment(NamedTuple):
@@ -134,8 +138,10 @@ class Given:
     """What the log's publisher set apart is test; a little of the rest validates.
 
     Validation asks the same kind of question as test: of the users drawn for it, the last event (in a log without
-    order, any one event) of a type that is held out validates. In an ordered log what follows it up to the held-out
-    events is neither trained on nor asked for.
+    order, any one event) of a type that is held out validates. Where what a user had before is no answer, the question
+    is put before the user first touched that item: a shop's visitor has nearly always looked at what is bought, so the
+    purchase itself would ask which of the seen things it is. In an ordered log what follows up to the held-out events
+    is neither trained on nor asked for.
 
     Args:
         validation_share: Share of the users drawn for validation, 0 to 1. The others train with all they have.
@@ -170,12 +176,25 @@ class Given:
             if not len(places):
                 continue
             if histories.ordered:
-                rest = places[-1] + np.flatnonzero(split[places[-1] : stop] == TRAIN_SPLIT)
+                place = _last_question(histories, places, start) if histories.filter_seen else int(places[-1])
+                if place is None:
+                    continue
+                rest = place + np.flatnonzero(split[place:stop] == TRAIN_SPLIT)
                 split[rest] = VALIDATION_SPLIT
-                target[rest[1:]] = False
+                target[rest] = False
+                target[place] = True
             else:
                 split[places[zlib.crc32(f"{self._seed}:{user_id}:place".encode()) % len(places)]] = VALIDATION_SPLIT
         return Assignment(split, target)
+
+
+def _last_question(histories: UnsplitHistories, places: npt.NDArray[np.int64], start: int) -> int | None:
+    """Where a user first touched the item of the last of these events; None if nothing lies before any of them."""
+    for place in places[::-1].tolist():
+        first = start + int(np.argmax(histories.item_index[start : place + 1] == histories.item_index[place]))
+        if first > start:
+            return first
+    return None
 
 
 def _mark(split: Int8Array, start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64], value: int) -> None:

@@ -9,7 +9,7 @@ JANUARY_1 = 1_767_225_600_000
 CLICK, ORDER = 10, 12
 
 
-def histories(*users, ordered=True, at_ms=None, event_type=None):
+def histories(*users, ordered=True, filter_seen=False, at_ms=None, event_type=None, item_index=None):
     """Histories drawn as strings: ``T`` a target, ``.`` another event, ``H`` a held-out target."""
     events = "".join(users)
     return UnsplitHistories(
@@ -19,7 +19,9 @@ def histories(*users, ordered=True, at_ms=None, event_type=None):
         event_type=np.full(len(events), CLICK) if event_type is None else np.array(event_type),
         target=np.array([event in "TH" for event in events]),
         held_out=np.array([event == "H" for event in events]),
+        item_index=np.arange(2, len(events) + 2) if item_index is None else np.array(item_index),
         ordered=ordered,
+        filter_seen=filter_seen,
     )
 
 
@@ -94,6 +96,20 @@ def test_given_validates_on_the_last_event_of_the_held_out_kind():
     user = histories("TTTTH", event_type=[CLICK, ORDER, CLICK, CLICK, ORDER])
     # the clicks after the order would tell of it, so they are neither trained on nor asked for
     assert drawn(Given(validation_share=1.0).assign(user, {})) == "01vv2"
+
+
+@pytest.mark.parametrize(
+    ("item_index", "expected"),
+    [
+        ([5, 6, 7, 6, 8], "01vv2"),  # bought 6 after looking at it: asked before the look
+        ([5, 6, 7, 9, 8], "00012"),  # bought 9 without a look
+        ([6, 5, 7, 6, 8], "00002"),  # nothing lies before the look
+    ],
+)
+def test_given_asks_before_an_item_was_touched_where_seen_items_are_no_answer(item_index, expected):
+    types = [CLICK, CLICK, CLICK, ORDER, ORDER]
+    user = histories("TTTTH", filter_seen=True, event_type=types, item_index=item_index)
+    assert drawn(Given(validation_share=1.0).assign(user, {})) == expected
 
 
 def test_given_without_order_validates_on_any_one_event():
