@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Self
 
-from roomrec.bundle import Bundle, Registry
+from roomrec.bundle import Registry
 from roomrec.errors import BundleError, RegistryError, RoomRecError
 from roomrec.events.validation import Rejection, validate_event
 from serving.deployments.recommender import CHAMPION, Query, Recommender, Slate
@@ -294,7 +294,7 @@ class Endpoint:
             self._changed_while_loading = None
 
     def _open_model(self, version: str, catalogue: LiveCatalogue) -> ServingModel:
-        bundle = Bundle.open(self._registry.path(version))
+        bundle = self._registry.open(version)
         needed = bundle.manifest.max_sequence_length
         if needed > self.settings.history_limit:
             raise BundleError(

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from roomrec.policy.explanation import (
 from roomrec.policy.fallback import popular_now, rank_by_popularity
 from serving.deployments.serving_model import ServingModel
 from serving.state.live_catalogue import LiveCatalogue
-from serving.state.records import UserRecord, user_history
+from serving.state.records import Refusals, UserRecord, refusals_of, user_history
 
 DEGRADED: Final = {
     "nothing_live": "no room is live (room_feed), or nothing can be bought in the room (room_products)",
@@ -139,15 +139,18 @@ class Recommender:
         catalogue = self._catalogue
         if not catalogue.rooms:
             return [], "nothing_live"
+        refused = refusals_of(user)
+        hidden = self._refused_rooms(refused)
         if model is not None and vector is not None:
-            hits = model.rooms.search(vector, k=query.k)
+            hits = model.rooms.search(vector, k=query.k + len(hidden))
             ranked = [(room_id, float(score)) for room_id, score in zip(hits.ids, hits.scores, strict=True)]
         else:
             before = {
                 room_id: _popularity(model, "streamer", room.streamer_id) for room_id, room in catalogue.rooms.items()
             }
             now = catalogue.enters(at_ms=at_ms)
-            ranked = rank_by_popularity(list(catalogue.rooms), now=now, before=before)[: query.k]
+            ranked = rank_by_popularity(list(catalogue.rooms), now=now, before=before)[: query.k + len(hidden)]
+        ranked = [pair for pair in ranked if pair[0] not in hidden][: query.k]
         viewer = self._viewer_facts(user, model)
         popular = self._popular_rooms(at_ms)
         items: list[dict[str, Any]] = []
@@ -155,17 +158,15 @@ class Recommender:
             room = catalogue.rooms.get(room_id)
             if room is None or room.started is None:
                 continue
-            available = (
-                catalogue.available_products(room_id) if model is None else model.shelf(catalogue, room_id).product_ids
-            )
+            available, categories = self._available(room_id, model, without=refused.product_ids)
             facts = RoomFacts(
                 streamer_id=room.streamer_id,
                 product_ids=available,
-                product_categories=self._categories(model, available) if viewer.bought_categories else (),
+                product_categories=categories,
                 is_popular_now=room_id in popular,
                 age_ms=at_ms - room.started[0],
             )
-            best = self._best_products(room_id, model, vector, k=PRODUCTS_PER_ROOM)
+            best = self._best_products(room_id, model, vector, k=PRODUCTS_PER_ROOM, without=refused.product_ids)
             items.append(
                 {
                     "room_id": room_id,
@@ -188,28 +189,63 @@ class Recommender:
         if room is None:
             return [], "room_not_live"
         viewer = self._viewer_facts(user, model)
+        best = self._best_products(room.room_id, model, vector, k=query.k, without=refusals_of(user).product_ids)
         items = []
-        for position, (product_id, score) in enumerate(self._best_products(room.room_id, model, vector, k=query.k)):
+        for position, (product_id, score) in enumerate(best):
             product = self._product(room.room_id, product_id, score, viewer, model)
             items.append(
                 {"room_id": room.room_id, "streamer_id": room.streamer_id}
                 | product
                 | {"position": position, "propensity": 1.0, "products": []}
             )
-        if not items:
+        if not items and not self._catalogue.available_products(room.room_id):
             return [], "nothing_live"
         return items, "fewer_than_k" if len(items) < query.k else None
 
+    def _refused_rooms(self, refused: Refusals) -> frozenset[str]:
+        """Live rooms a viewer refused, or whose host was refused."""
+        rooms = self._catalogue.rooms
+        hidden = refused.room_ids & rooms.keys()
+        if refused.streamer_ids:
+            hidden |= {room_id for room_id, room in rooms.items() if room.streamer_id in refused.streamer_ids}
+        return hidden
+
     def _best_products(
+        self,
+        room_id: str,
+        model: ServingModel | None,
+        vector: npt.NDArray[np.float32] | None,
+        *,
+        k: int,
+        without: frozenset[str],
+    ) -> list[tuple[str, float]]:
+        ranked = self._rank_products(room_id, model, vector, k=k + len(without))
+        return [pair for pair in ranked if pair[0] not in without][:k]
+
+    def _rank_products(
         self, room_id: str, model: ServingModel | None, vector: npt.NDArray[np.float32] | None, *, k: int
     ) -> list[tuple[str, float]]:
         if model is not None and vector is not None:
             hits = model.rank_products(self._catalogue, room_id, vector, k=k)
             return [(product_id, float(score)) for product_id, score in zip(hits.ids, hits.scores, strict=True)]
-        available = self._catalogue.available_products(room_id)
-        before = {product_id: _popularity(model, "product", product_id) for product_id in available}
+        # what is on air goes first, so the k most popular and that one are all that can be shown
+        available, _ = self._available(room_id, model)
+        ids = list(available)[:k] if model is None else model.shelf(self._catalogue, room_id).most_popular(k)
         on_air = self._catalogue.rooms[room_id].pinned_product_id
-        return rank_by_popularity(available, now={} if on_air is None else {on_air: 1.0}, before=before)[:k]
+        if on_air is not None and on_air in available and on_air not in ids:
+            ids.append(on_air)
+        before = {product_id: _popularity(model, "product", product_id) for product_id in ids}
+        return rank_by_popularity(ids, now={} if on_air is None else {on_air: 1.0}, before=before)[:k]
+
+    def _available(
+        self, room_id: str, model: ServingModel | None, *, without: frozenset[str] = frozenset()
+    ) -> tuple[Collection[str], Collection[str]]:
+        """Return what can be bought in a room, and its categories; without a model by id, passing over all of it."""
+        if model is not None:
+            shelf = model.shelf(self._catalogue, room_id)
+            return shelf.without(without), shelf.categories(without=without)
+        available = {each: None for each in self._catalogue.available_products(room_id) if each not in without}
+        return available, self._categories(None, available)
 
     def _product(
         self, room_id: str, product_id: str, score: float, viewer: ViewerFacts, model: ServingModel | None
@@ -247,7 +283,7 @@ class Recommender:
             is_known_whole=0 < len(user.events) < self._history_limit,
         )
 
-    def _categories(self, model: ServingModel | None, product_ids: "set[str] | list[str]") -> set[str]:
+    def _categories(self, model: ServingModel | None, product_ids: Iterable[str]) -> set[str]:
         found = {self._category(model, product_id) for product_id in product_ids}
         return {category for category in found if category is not None}
 

@@ -1,7 +1,7 @@
 """A bundle at work: encoders, and the vectors of everything that is live, kept up to date."""
 
-from collections.abc import Iterable
-from typing import NamedTuple, Self
+from collections.abc import Collection, Iterable
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,20 +12,13 @@ from roomrec.events.schema import EVENT_TYPE_CODES
 from roomrec.features.items import ItemFacts
 from roomrec.features.vocabulary import Vocabulary
 from roomrec.ids import FIRST_INDEX
-from roomrec.retrieval.availability import product_facts, room_facts
-from roomrec.retrieval.exact import Hits, LiveIndex, best_scores
+from roomrec.retrieval.availability import RoomRecord, can_be_bought, product_facts, room_facts
+from roomrec.retrieval.exact import Hits, LiveIndex
+from roomrec.retrieval.shelf import Shelf
 from roomrec.sequences.history import History
 from serving.deployments.encoders import Encoders
 from serving.state.live_catalogue import LiveCatalogue
 from serving.state.records import PastEvent, UserRecord, user_history
-
-
-class Shelf(NamedTuple):
-    """The products that can be bought in one room now."""
-
-    product_ids: list[str]
-    vectors: npt.NDArray[np.float32]
-    """[n, D]"""
 
 
 class ServingModel:
@@ -50,7 +43,11 @@ class ServingModel:
         self._known_vectors = bundle.item_vector_matrix()
         self._known_category = bundle.item_vectors["category"].to_pylist()
         self.popularity = {(row["kind"], row["id"]): float(row["count"]) for row in bundle.popularity.to_pylist()}
+        self.product_popularity = {
+            product_id: count for (kind, product_id), count in self.popularity.items() if kind == "product"
+        }
         self.rooms = LiveIndex(embedding_dim=self.encoders.embedding_dim)
+        self._seen_rooms: dict[str, RoomRecord] = {}
         self._encoded_rooms: dict[str, tuple[object, ...]] = {}
         self._product_vectors: dict[str, tuple[ItemFacts, npt.NDArray[np.float32]]] = {}
         self._shelves: dict[str, Shelf] = {}
@@ -63,53 +60,68 @@ class ServingModel:
         model.follow(catalogue, room_ids=catalogue.rooms.keys())
         return model
 
-    def follow(self, catalogue: LiveCatalogue, *, room_ids: Iterable[str]) -> None:
+    def follow(
+        self, catalogue: LiveCatalogue, *, room_ids: Iterable[str], product_ids: Collection[str] | None = None
+    ) -> None:
         """Encode rooms that have started or changed, and forget those that have ended.
 
         Args:
             catalogue: What is live now.
-            room_ids: Rooms that may have changed since the last call.
+            room_ids: Rooms that may have changed since the last call, by themselves or by one of their products.
+            product_ids: Products of which something may have changed; None for any.
         """
         new_rooms: dict[str, tuple[object, ...]] = {}
         new_facts: list[ItemFacts] = []
         products: set[str] = set()
+        shelves: dict[str, tuple[Shelf, Collection[str]]] = {}
         for room_id in room_ids:
-            self._shelves.pop(room_id, None)
+            # out of sight until it is up to date: should an encoder fail below, the next request fills it anew
+            shelf = self._shelves.pop(room_id, None)
             room = catalogue.rooms.get(room_id)
             if room is None:
                 self.rooms.remove(room_id)
                 self._encoded_rooms.pop(room_id, None)
+                self._seen_rooms.pop(room_id, None)
                 continue
-            products.update(room.listings)
+            touched = room.listings.keys() if product_ids is None else room.listings.keys() & product_ids
+            products.update(touched)
+            if shelf is not None and product_ids is not None:
+                shelves[room_id] = shelf, touched
+            if self._seen_rooms.get(room_id) is room:
+                continue
             facts = room_facts(room)
             seen = (facts.streamer_id, *facts.product_ids[: self._max_products], None, facts.category, facts.title)
             if self._encoded_rooms.get(room_id) != seen:
                 new_rooms[room_id] = seen
                 new_facts.append(facts)
+            else:
+                self._seen_rooms[room_id] = room
         if new_rooms:
             self.rooms.put(list(new_rooms), self.encoders.encode_items(new_facts))
             self._encoded_rooms.update(new_rooms)
+            self._seen_rooms.update((room_id, catalogue.rooms[room_id]) for room_id in new_rooms)
         self._encode_products(catalogue, products)
+        for room_id, (shelf, touched) in shelves.items():
+            self._restock(shelf, catalogue, room_id, touched)
+            self._shelves[room_id] = shelf
         if len(self._product_vectors) > 2 * len(catalogue.products) + 1_000:
             for product_id in self._product_vectors.keys() - catalogue.products.keys():
                 del self._product_vectors[product_id]
 
     def shelf(self, catalogue: LiveCatalogue, room_id: str) -> Shelf:
-        """Return the products that can be bought in a room now, with their vectors."""
+        """Return the products that can be bought in a room now; filled when first asked for, then kept up to date."""
         shelf = self._shelves.get(room_id)
         if shelf is None:
-            product_ids = catalogue.available_products(room_id)
-            self._encode_products(catalogue, product_ids)
-            vectors = [self._product_vector(product_id) for product_id in product_ids]
-            empty = np.empty((0, self.encoders.embedding_dim), dtype=np.float32)
-            shelf = Shelf(product_ids, np.stack(vectors) if vectors else empty)
-            self._shelves[room_id] = shelf
+            shelf = Shelf(embedding_dim=self.encoders.embedding_dim, popularity=self.product_popularity)
+            if (room := catalogue.rooms.get(room_id)) is not None:
+                self._encode_products(catalogue, room.listings)
+                self._restock(shelf, catalogue, room_id, room.listings)
+                self._shelves[room_id] = shelf
         return shelf
 
     def rank_products(self, catalogue: LiveCatalogue, room_id: str, query: npt.NDArray[np.float32], *, k: int) -> Hits:
         """Rank the products that can be bought in a room now by dot product, best first."""
-        shelf = self.shelf(catalogue, room_id)
-        return best_scores(shelf.product_ids, shelf.vectors @ query, k=k)
+        return self.shelf(catalogue, room_id).search(query, k=k)
 
     def product_category(self, catalogue: LiveCatalogue, product_id: str) -> str | None:
         """Return a product's category as the catalogue has it, else as training knew it."""
@@ -126,6 +138,19 @@ class ServingModel:
     def _product_vector(self, product_id: str) -> npt.NDArray[np.float32]:
         row = self._known_row.get(product_id)
         return self._product_vectors[product_id][1] if row is None else self._known_vectors[row]
+
+    def _restock(self, shelf: Shelf, catalogue: LiveCatalogue, room_id: str, product_ids: Iterable[str]) -> None:
+        """Put on the shelf which of these products can be bought, and take off the others."""
+        room = catalogue.rooms[room_id]
+        there: list[str] = []
+        for product_id in product_ids:
+            if can_be_bought(room, catalogue.products, product_id):
+                there.append(product_id)
+            else:
+                shelf.remove(product_id)
+        if there:
+            vectors = np.stack([self._product_vector(product_id) for product_id in there])
+            shelf.put(there, vectors, categories=[self.product_category(catalogue, each) for each in there])
 
     def _encode_products(self, catalogue: LiveCatalogue, product_ids: Iterable[str]) -> None:
         new: list[ItemFacts] = []

@@ -14,7 +14,8 @@ class Changes(NamedTuple):
 
     room_ids: frozenset[str]
     """rooms whose record, or one of whose products, is not what it was"""
-    product_ids: frozenset[str]
+    product_ids: frozenset[str] | None
+    """products of those rooms whose record or listing may have changed; None for any"""
 
 
 class LiveCatalogue:
@@ -72,7 +73,7 @@ class LiveCatalogue:
         self.position = position
         if not changed:
             return None
-        return Changes(frozenset(changed), frozenset(product_ids))
+        return Changes(frozenset(changed), frozenset(touched.product_ids))
 
     def available_products(self, room_id: str) -> list[str]:
         """Return the products of a room that can be bought now, ascending; none if it is not live."""
@@ -97,11 +98,11 @@ class LiveCatalogue:
 
     def _reload(self) -> Changes:
         records = self._store.read_catalogue()
-        gone_rooms, gone_products = set(self.rooms), set(self.products)
+        gone_rooms = set(self.rooms)
         self.rooms, self.products, self._enters, self._rooms_of_product = {}, {}, {}, {}
         self.position = records.position
         self._take(records)
-        return Changes(frozenset(gone_rooms | set(self.rooms)), frozenset(gone_products | set(self.products)))
+        return Changes(frozenset(gone_rooms | set(self.rooms)), None)
 
     def _take(self, records: CatalogueRecords) -> None:
         for product_id, product in records.products.items():

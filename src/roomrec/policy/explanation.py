@@ -86,7 +86,8 @@ def explain_room(room: RoomFacts, viewer: ViewerFacts) -> list[Reason]:
         >>> [reason.code for reason in explain_room(room, ViewerFacts({"mia"}, {"mia"}, {"wool"}, {"scarves"}))]
         ['follows_host', 'watched_before', 'like_what_you_bought']
     """
-    sells_bought = any(product in viewer.bought_products for product in room.product_ids)
+    # a viewer has bought far less than a room can sell
+    sells_bought = any(product in room.product_ids for product in viewer.bought_products)
     follows = room.streamer_id in viewer.followed_streamers
     watched = room.streamer_id in viewer.watched_streamers
     true = {
@@ -94,7 +95,7 @@ def explain_room(room: RoomFacts, viewer: ViewerFacts) -> list[Reason]:
         "watched_before": watched,
         "sells_what_you_bought": sells_bought,
         "like_what_you_bought": not sells_bought
-        and any(category in viewer.bought_categories for category in room.product_categories),
+        and any(category in room.product_categories for category in viewer.bought_categories),
         "popular_now": room.is_popular_now,
         "just_started": 0 <= room.age_ms < JUST_STARTED_MS,
         "new_host": viewer.is_known_whole and not follows and not watched,

@@ -22,8 +22,8 @@ CATALOGUE_EVENT_TYPES: Final = frozenset(
 """Events that change what may be shown."""
 
 
-class Listing(msgspec.Struct, array_like=True):
-    """One product in one room."""
+class Listing(msgspec.Struct, array_like=True, gc=False):
+    """One product in one room; nothing in it can form a cycle, and a shop has tens of thousands."""
 
     first: Stamp | None = None
     """the oldest ``product_listed``; None if only its end has been heard of"""
@@ -54,7 +54,7 @@ class RoomRecord(msgspec.Struct, array_like=True):
         return self.started is not None
 
 
-class ProductRecord(msgspec.Struct, array_like=True):
+class ProductRecord(msgspec.Struct, array_like=True, gc=False):
     """A product, wherever it is sold: it has one stock."""
 
     product_id: str
@@ -142,23 +142,31 @@ def apply_to_product(product: ProductRecord, event: Mapping[str, Any]) -> None:
         product.stock = event["stock"]
 
 
-def available_products(room: RoomRecord, products: Mapping[str, ProductRecord]) -> list[str]:
-    """Return the ids of the products that can be bought in a room now: it is live, they are listed and in stock.
+def can_be_bought(room: RoomRecord, products: Mapping[str, ProductRecord], product_id: str) -> bool:
+    """Return whether a product can be bought in a room now: the room is live, it is listed there and in stock.
 
     Args:
         room: The room.
-        products: Records of at least its listed products; one without a record has no known stock.
+        products: Records of products; one without a record has no known stock.
+        product_id: The product.
+    """
+    listing = room.listings.get(product_id)
+    if listing is None or not listing.listed or not room.is_live:
+        return False
+    return product_id not in products or products[product_id].in_stock
+
+
+def available_products(room: RoomRecord, products: Mapping[str, ProductRecord]) -> list[str]:
+    """Return the ids of the products that can be bought in a room now.
+
+    Args:
+        room: The room.
+        products: Records of at least its listed products.
 
     Returns:
         Product ids, ascending.
     """
-    if not room.is_live:
-        return []
-    return sorted(
-        product_id
-        for product_id, listing in room.listings.items()
-        if listing.listed and (product_id not in products or products[product_id].in_stock)
-    )
+    return sorted(product_id for product_id in room.listings if can_be_bought(room, products, product_id))
 
 
 def room_facts(room: RoomRecord) -> ItemFacts:
