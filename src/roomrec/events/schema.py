@@ -72,11 +72,14 @@ EVENT_SCHEMA: Final = pa.schema(
 EVENT_COLUMNS: Final = tuple(EVENT_SCHEMA.names)
 """Column names in order."""
 
-ID_COLUMNS: Final = ("event_id", "user_id", "streamer_id", "room_id", "product_id")
+ID_COLUMNS: Final = ("event_id", "user_id", "streamer_id", "room_id", "product_id", "request_id")
 """Columns that hold external ids: never empty strings, at most ``MAX_ID_LENGTH`` characters."""
 
 MAX_ID_LENGTH: Final = 128
 """Longest external id, in characters."""
+
+MAX_CONTEXT_LENGTH: Final = 16_384
+"""Most characters of a context, keys and values together: it describes an event and is no document."""
 
 _ROOM_VISIT = ("user_id", "room_id", "streamer_id")
 _PRODUCT_ACTION = ("user_id", "product_id")

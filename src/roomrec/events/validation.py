@@ -4,7 +4,7 @@
 same verdict. An event that breaks several rules is rejected for the first one, in the order in which ``_check`` lists
 them. Reasons are stable codes that name the column: ``missing:room_id``, ``empty:user_id``, ``id_too_long:user_id``,
 ``not_a_string:user_id``, ``not_a_number:stock``, ``out_of_range:position``, ``negative:stock``, ``unknown_event_type``,
-``occurred_before_epoch``, ``occurred_in_future``, ``not_a_map:context``.
+``occurred_before_epoch``, ``occurred_in_future``, ``not_a_map:context``, ``too_long:context``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ from roomrec.events.schema import (
     EVENT_TYPES,
     ID_COLUMNS,
     MAX_CLOCK_SKEW_MS,
+    MAX_CONTEXT_LENGTH,
     MAX_ID_LENGTH,
     MIN_OCCURRED_AT_MS,
     NEEDS_ANY_OF,
@@ -160,6 +161,9 @@ def _reasons(event: Mapping[str, Any]) -> Iterator[str]:
     for name in NON_NEGATIVE_COLUMNS:
         if event[name] is not None and event[name] < 0:
             yield f"negative:{name}"
+    context = event["context"]
+    if context and sum(len(key) + len(value) for key, value in context.items()) > MAX_CONTEXT_LENGTH:
+        yield "too_long:context"
     propensity = event["propensity"]
     # written so that NaN breaks the rule too
     if propensity is not None and not abs(propensity) <= _LARGEST_FLOAT32:
@@ -250,5 +254,20 @@ def _check(events: pa.Table) -> tuple[npt.NDArray[np.int64], list[str]]:
         reject(nothing & (code == EVENT_TYPE_CODES[event_type]), f"missing:{'|'.join(any_of)}")
     for name in NON_NEGATIVE_COLUMNS:
         reject(np.asarray(pc.fill_null(pc.less(events[name], 0), False)), f"negative:{name}")
+    reject(_context_length(events["context"]) > MAX_CONTEXT_LENGTH, "too_long:context")
     reject(~np.asarray(pc.fill_null(pc.is_finite(events["propensity"]), True)), "not_a_number:propensity")
     return verdict, reasons
+
+
+def _context_length(contexts: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Characters of each context, keys and values together, 0 for none."""
+    length = np.zeros(len(contexts), dtype=np.int64)
+    start = 0
+    for chunk in contexts.chunks:
+        pairs = chunk.cast(pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())])))
+        row = np.asarray(pc.list_parent_indices(pairs))
+        for part in pc.list_flatten(pairs).flatten():
+            characters = np.asarray(pc.fill_null(pc.utf8_length(part), 0))
+            length[start : start + len(chunk)] += np.bincount(row, characters, minlength=len(chunk)).astype(np.int64)
+        start += len(chunk)
+    return length

@@ -46,6 +46,10 @@ BROKEN = [
     ({"event_type": "stock_changed", "product_id": "p1"}, "missing:stock"),
     ({"event_type": "impression", "room_id": None}, "missing:room_id|product_id"),
     ({"position": -1}, "negative:position"),
+    ({"request_id": ""}, "empty:request_id"),
+    ({"request_id": "x" * 129}, "id_too_long:request_id"),
+    ({"context": {"title": "\u00fc" * 16_380}}, "too_long:context"),
+    ({"context": {str(n): "v" for n in range(10_000)}}, "too_long:context"),
     ({"propensity": math.nan}, "not_a_number:propensity"),
     ({"propensity": math.inf}, "not_a_number:propensity"),
 ]
@@ -96,6 +100,14 @@ def test_a_broken_event_is_rejected_by_both_for_the_same_reason(change, reason):
 @pytest.mark.parametrize(("change", "reason"), MISTYPED)
 def test_a_value_of_another_type_is_rejected(change, reason):
     assert validate_event(ENTER | change, received_at_ms=NOW) == Rejection(reason)
+
+
+def test_contexts_are_measured_one_by_one():
+    longest = {"context": {"title": "\u00fc" * 16_379}}
+    events = [ENTER | {"event_id": f"e{n}"} | (longest if n % 2 else {}) for n in range(5)]
+    accepted, rejected = validate_table(pa.concat_tables([table(*events[:2]), table(*events[2:])]))
+    assert (len(accepted), len(rejected)) == (5, 0)
+    assert validate_event(events[1], received_at_ms=NOW)["context"] == longest["context"]
 
 
 def test_a_clock_that_is_a_little_fast_is_set_right():
