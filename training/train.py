@@ -83,7 +83,6 @@ def run(config: DictConfig) -> TrainingResult:
         max_sequence_length=config.batches.max_sequence_length,
         max_queries=config.validation.max_queries,
         ks=config.validation.ks,
-        chunk_size=config.validation.chunk_size,
     )
     torch.manual_seed(config.seed)
     module = RecommenderModule(

@@ -66,7 +66,6 @@ def test_training_validates_by_the_same_measure(data_dir, name):
         max_sequence_length=trained.max_sequence_length,
         max_queries=10_000,
         ks=[1, 10],
-        chunk_size=64,
     )
     while_training = callback.measure(trained.model)
     row = evaluate.run(config_of("evaluate", run=name, data_dir=data_dir, split="validation", ks="[1,10]")).rows[0]

@@ -120,7 +120,7 @@ def best_first(scores: Float32Array, k: int) -> Int64Array:
     return places[np.argsort(-scores[places], kind="stable")]
 
 
-def sample_queries(queries: Queries, *, max_queries: int | None, seed: int = 1) -> Queries:
+def sample_queries(queries: Queries, *, max_queries: int | None, seed: int = 0) -> Queries:
     """Keep a random part of the queries, the same for the same seed, in their order.
 
     Args:
@@ -131,7 +131,8 @@ def sample_queries(queries: Queries, *, max_queries: int | None, seed: int = 1) 
     num_queries = len(queries.row)
     if max_queries is None or num_queries <= max_queries:
         return queries
-    return select_queries(queries, np.sort(np.random.default_rng(seed).permutation(num_queries)[:max_queries]))
+    chosen = np.random.default_rng(seed).choice(num_queries, size=max_queries, replace=False)
+    return select_queries(queries, np.sort(chosen))
 
 
 def select_queries(queries: Queries, numbers: Int64Array) -> Queries:
