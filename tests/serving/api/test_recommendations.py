@@ -201,3 +201,50 @@ def test_products_of_no_room_cannot_be_asked_for(client: TestClient) -> None:
     answer = client.post("/v1/recommendations", json={"user_id": "u1", "surface": "room_products"})
     assert answer.status_code == 422
     assert "room_id is needed" in answer.json()["detail"][0]["msg"]
+
+
+def refuse(user_id: str, **columns: Any) -> dict[str, Any]:
+    return event("not_interested", ago_ms=500, user_id=user_id, **columns)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["model", "popularity"])
+@pytest.mark.parametrize(
+    ("refused", "left"),
+    [
+        ({"room_id": "scarf-room", "streamer_id": "mia"}, {"late-room", "tool-room", "quiet-room"}),
+        ({"streamer_id": "mia"}, {"tool-room", "quiet-room"}),
+    ],
+)
+def test_what_a_viewer_refused_is_not_shown_to_that_viewer(
+    client: TestClient, known: bool, refused: dict[str, Any], left: set[str]
+) -> None:
+    post(client, *opening(), start("late-room", "mia"), refuse("u1", **refused))
+    if known:
+        post(client, enter("u1", "scarf-room", "mia"))
+    slate = feed(client, "u1", k=4)
+    assert set(rooms(slate)) == left
+    assert slate["degraded"] == ("fewer_than_k" if known else "empty_history")
+    assert len(rooms(feed(client, "u1", k=1))) == 1
+    assert "scarf-room" in rooms(feed(client, "somebody else"))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["model", "popularity"])
+def test_a_refused_product_is_shown_nowhere(client: TestClient, known: bool) -> None:
+    post(client, *opening(), refuse("u1", product_id="silk", room_id="scarf-room", streamer_id="mia"))
+    if known:
+        post(client, enter("u1", "scarf-room", "mia"))
+    assert [item["product_id"] for item in products(client, "u1", "scarf-room")["items"]] == ["wool"]
+    [room] = [item for item in feed(client, "u1")["items"] if item["room_id"] == "scarf-room"]
+    assert [product["product_id"] for product in room["products"]] == ["wool"]
+    post(client, refuse("u1", product_id="wool"))
+    slate = products(client, "u1", "scarf-room")
+    assert slate["items"] == []
+    assert slate["degraded"] == ("fewer_than_k" if known else "empty_history")
+
+
+def test_following_a_host_takes_a_refusal_back(client: TestClient) -> None:
+    post(client, *opening(), refuse("u1", streamer_id="mia"))
+    assert "scarf-room" not in rooms(feed(client, "u1"))
+    post(client, event("follow", ago_ms=100, user_id="u1", streamer_id="mia"))
+    assert rooms(feed(client, "u1"))[0] == "scarf-room"
+    assert client.get("/v1/users/u1").json()["not_interested"]["streamer_ids"] == []
