@@ -26,6 +26,8 @@ OPENING_MINUTES = 30
 """How long the platform runs before the viewer comes, so that something is popular now."""
 EVENING_MINUTES = 60
 REQUESTS_PER_MINUTE = 8
+ENTERS_PER_MINUTE = 20
+"""Viewers who look around each minute before."""
 OTHER_VIEWERS = 200
 """Viewers whose past is reported too, and who are asked for during the evening."""
 
@@ -171,7 +173,7 @@ def play(endpoint: Endpoint, world: World, log: Path, at_ms: int) -> str:
         now = at_ms + minute * MINUTE_MS
         events = world.room_events(now, now + MINUTE_MS)
         live = [room.room_id for room in world.live_rooms(now)]
-        for user in rng.choice(others, size=4):
+        for user in rng.choice(others, size=ENTERS_PER_MINUTE):
             slate = rng.choice(live, size=min(6, len(live)), replace=False).tolist()
             response = world.viewer_response(str(user), slate, now, rng)
             events += [event for event in response if event["occurred_at_ms"] < at_ms]
@@ -188,8 +190,8 @@ def play(endpoint: Endpoint, world: World, log: Path, at_ms: int) -> str:
     counts = endpoint.report(past)
     again = endpoint.report(past)
     say(
-        f"\n[bold]2. Their fortnight is reported[/]: {counts['accepted']} events accepted; "
-        f"sent once more, {again['duplicate']} are duplicates and change nothing"
+        f"\n[bold]2. Their fortnight is reported[/]: {counts['accepted']} events accepted, {counts['duplicate']} held "
+        f"twice by the log; all sent once more, {again['accepted']} are accepted and {again['duplicate']} are duplicates"
     )
     known = endpoint.recommend(viewer)
     show(known, world, at_ms, viewer)
@@ -288,14 +290,15 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, default=Path("data/demo"), help="folder scripts/demo wrote")
     parser.add_argument("--started", type=float, default=time.time(), help="when the demo began, epoch seconds")
     parser.add_argument("--server-pid", type=int, default=0, help="give up when this process is gone")
+    parser.add_argument("--output", type=Path, help="file for the figures, one JSON object; default standard output")
     arguments = parser.parse_args()
-    config = WorldConfig(**json.loads((arguments.demo / "truth" / "log" / "world.json").read_text()))
+    config = WorldConfig(**json.loads((arguments.demo / "truth" / "world.json").read_text()))
     world = World(config)
     at_ms = config.end_at_ms + 20 * HOUR_MS + 30 * MINUTE_MS
     shift_ms = int(time.time() * 1000) - at_ms - EVENING_MINUTES * MINUTE_MS
     endpoint = Endpoint(arguments.url, shift_ms=shift_ms)
     endpoint.wait_until_ready(server_pid=arguments.server_pid)
-    viewer = play(endpoint, world, arguments.demo / "events" / "log", at_ms)
+    viewer = play(endpoint, world, arguments.demo / "events", at_ms)
 
     say("\n[bold]Try it[/]")
     say(
@@ -323,8 +326,12 @@ def main() -> None:
         "degraded": {str(code): count for code, count in endpoint.degraded.items()},
         "seconds": round(time.time() - arguments.started, 1),
     }
-    sys.stdout.flush()
-    print(json.dumps(figures), flush=True)  # noqa: T201 - the last line is for programs
+    line = json.dumps(figures)
+    if arguments.output is None:
+        sys.stdout.write(line + "\n")
+    else:
+        arguments.output.write_text(line + "\n")
+    say(f"\n{len(latencies)} requests, p50 {figures['p50_ms']} ms, p95 {figures['p95_ms']} ms as the client sees them")
     if endpoint.ended_rooms_shown or endpoint.sold_out_products_shown:
         sys.exit("something was shown that must not be: see ended_rooms_shown and sold_out_products_shown")
 
