@@ -1,5 +1,6 @@
 """Request bodies: read with a limit, and taken apart so that one bad line spoils nothing else."""
 
+from io import BytesIO
 from typing import Any, Final
 
 import msgspec
@@ -33,20 +34,22 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def split_events(body: bytes) -> list[Any]:
+def split_events(body: bytes, *, max_events: int) -> list[Any]:
     r"""Take a body apart into events: a JSON array, one JSON object, or one JSON object a line (NDJSON).
 
     Args:
         body: The body as it came.
+        max_events: Most events wanted; lines beyond are not read.
 
     Returns:
         Whatever JSON values there are; ``MALFORMED`` for each line that is not JSON. Blank lines do not count.
 
     Raises:
         ValueError: If the body is empty, or begins like an array and is not one.
+        HTTPException: 413 if there are more events than ``max_events``.
 
     Example:
-        >>> split_events(b'{"a": 1}\nnonsense\n{"a": 2}')
+        >>> split_events(b'{"a": 1}\nnonsense\n{"a": 2}', max_events=3)
         [{'a': 1}, Rejection(reason='malformed_json'), {'a': 2}]
     """
     body = body.strip()
@@ -54,13 +57,22 @@ def split_events(body: bytes) -> list[Any]:
         raise ValueError("the body is empty: expected a JSON array of events, or one event a line")
     if body.startswith(b"["):
         try:
-            return list(_DECODE(body))
+            events = list(_DECODE(body))
         except _NOT_JSON as error:
             raise ValueError(f"the body begins like a JSON array and is not one: {error}") from None
+        if len(events) > max_events:
+            raise _too_many(max_events)
+        return events
     whole = _decode(body)
     if whole is not MALFORMED:
         return [whole]
-    return [_decode(line) for line in body.split(b"\n") if line.strip()]
+    events = []
+    for line in BytesIO(body):
+        if line.strip():
+            if len(events) == max_events:
+                raise _too_many(max_events)
+            events.append(_decode(line))
+    return events
 
 
 def _decode(line: bytes) -> Any:
@@ -68,6 +80,10 @@ def _decode(line: bytes) -> Any:
         return _DECODE(line)
     except _NOT_JSON:
         return MALFORMED
+
+
+def _too_many(max_events: int) -> HTTPException:
+    return HTTPException(413, f"the body holds more than {max_events} events")
 
 
 def _too_long(max_bytes: int) -> HTTPException:

@@ -1,8 +1,8 @@
 """What goes over HTTP, as the OpenAPI page shows it."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from roomrec.events.schema import MAX_ID_LENGTH
 
@@ -16,17 +16,20 @@ class RecommendationRequest(BaseModel):
 
     user_id: ExternalId
     surface: Literal["room_feed", "room_products"] = "room_feed"
-    room_id: ExternalId | None = Field(default=None, description="the room, for surface room_products")
+    room_id: ExternalId | None = Field(
+        default=None, validate_default=True, description="the room, for surface room_products"
+    )
     k: int = Field(default=10, ge=1, description="most items wanted; the endpoint has a limit of its own")
     context: dict[str, str | int | float | bool | None] | None = Field(
         default=None, description="facts of the request: device, region"
     )
 
-    @model_validator(mode="after")
-    def _room_products_need_a_room(self) -> Self:
-        if self.surface == "room_products" and self.room_id is None:
+    @field_validator("room_id")
+    @classmethod
+    def _room_products_need_a_room(cls, room_id: str | None, others: ValidationInfo) -> str | None:
+        if room_id is None and others.data.get("surface") == "room_products":
             raise ValueError("room_id is needed for surface room_products")
-        return self
+        return room_id
 
 
 class Reason(BaseModel):

@@ -108,11 +108,9 @@ def _add_events(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> None:
         """
         body = await read_body(request, max_bytes=endpoint.settings.max_body_bytes)
         try:
-            items = split_events(body)
+            items = split_events(body, max_events=endpoint.settings.max_events)
         except ValueError as error:
             return _wrong_field("body", str(error))
-        if len(items) > endpoint.settings.max_events:
-            raise HTTPException(413, f"the body holds {len(items)} events, at most {endpoint.settings.max_events}")
         posted = await endpoint.post(items)
         counts = dict.fromkeys(("accepted", "duplicate", "rejected"), 0)
         for each in posted:
@@ -146,23 +144,23 @@ def _add_models(api: FastAPI, endpoint: Endpoint) -> None:
 
 def _add_users(api: FastAPI, endpoint: Endpoint) -> None:
     @api.get(
-        "/v1/users/{user_id}",
+        "/v1/users/{user_id:path}",  # an id may hold a slash
         tags=["users"],
         response_model=messages.UserResponse,
         responses={404: {"model": messages.Problem, "description": "Nothing is known of this viewer"}},
     )
     async def user(user_id: str) -> Response:
         """Return what the state knows of a viewer."""
-        known = endpoint.user(user_id) if len(user_id) <= MAX_ID_LENGTH else None
+        known = endpoint.user(user_id) if 0 < len(user_id) <= MAX_ID_LENGTH else None
         if known is None:
             raise HTTPException(404, "nothing is known of this viewer")
         return _json(known)
 
-    @api.delete("/v1/users/{user_id}", tags=["users"], response_model=messages.ErasureReceipt, responses=_REFUSED)
+    @api.delete("/v1/users/{user_id:path}", tags=["users"], response_model=messages.ErasureReceipt, responses=_REFUSED)
     async def erase_user(user_id: str) -> Response:
         """Remove a viewer from state and event log, and return a receipt."""
-        if len(user_id) > MAX_ID_LENGTH:
-            return _wrong_field("user_id", f"user_id must have at most {MAX_ID_LENGTH} characters")
+        if not 0 < len(user_id) <= MAX_ID_LENGTH:
+            return _wrong_field("user_id", f"user_id must have 1 to {MAX_ID_LENGTH} characters", where="path")
         return _json(await endpoint.erase_user(user_id))
 
 
@@ -215,8 +213,8 @@ def _unprocessable(error: ValidationError) -> Response:
     return _json({"detail": named}, status=422)
 
 
-def _wrong_field(name: str, message: str) -> Response:
-    loc = ["body"] if name == "body" else ["body", name]
+def _wrong_field(name: str, message: str, *, where: str = "body") -> Response:
+    loc = [where] if name == where else [where, name]
     return _json({"detail": [{"loc": loc, "msg": message, "type": "value_error"}]}, status=422)
 
 

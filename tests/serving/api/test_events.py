@@ -1,9 +1,11 @@
 """Events over HTTP: every line gets its own answer, and an accepted one is there for good."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
+from fastapi import HTTPException
 
 from serving.api.bodies import MALFORMED, split_events
 from serving.api.routes import create_api
@@ -75,7 +77,7 @@ def test_the_body_counts_and_not_its_content_type(client: TestClient, content_ty
     ],
 )
 def test_bodies_are_taken_apart(body: bytes, expected: list[object]) -> None:
-    assert split_events(body) == expected
+    assert split_events(body, max_events=2) == expected
 
 
 @pytest.mark.parametrize("body", [b"", b"  \n ", b"[", b"[1,", b"[" * 100_000, b'["\xff"]', b"[] []"])
@@ -92,9 +94,18 @@ def test_too_long_a_body_is_refused(tmp_path: Path, registry_path: Path) -> None
         assert client.post("/v1/events", content=iter([b" " * 600, b" " * 600])).status_code == 413
         answer = client.post("/v1/events", json=[1, 2, 3, 4])
         assert answer.status_code == 413
-        assert answer.json()["detail"] == "the body holds 4 events, at most 3"
+        assert answer.json()["detail"] == "the body holds more than 3 events"
         assert client.post("/v1/events", json=[1, 2, 3]).status_code == 200
+        assert client.post("/v1/events", content=b"{\n\n" * 3).json()["rejected"] == 3
+        assert client.post("/v1/events", content=b"{\n" * 4).status_code == 413
         assert client.post("/v1/recommendations", content=b" " * 70_000).status_code == 413
+
+
+def test_lines_beyond_the_limit_are_not_read() -> None:
+    started = time.perf_counter()
+    with pytest.raises(HTTPException):
+        split_events(b"{\n" * 2_000_000, max_events=10)
+    assert time.perf_counter() - started < 0.1  # reading all of them takes a second, in which nobody else is answered
 
 
 def test_a_clock_that_is_far_ahead_is_rejected_and_a_little_is_set_right(client: TestClient) -> None:

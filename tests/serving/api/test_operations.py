@@ -180,7 +180,19 @@ def test_what_is_known_of_a_viewer_and_forgetting_it(operator: TestClient, own_s
 def test_strange_viewer_ids_in_the_path(operator: TestClient) -> None:
     assert operator.get("/v1/users/" + "x" * 5_000).status_code == 404
     assert operator.get("/v1/users/%FF%00").status_code == 404
-    assert operator.delete("/v1/users/" + "x" * 200).status_code == 422
+    answer = operator.delete("/v1/users/" + "x" * 200)
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["path", "user_id"])
+    assert operator.get("/v1/users/").status_code == 404
+    assert operator.delete("/v1/users/").status_code == 422
+
+
+@pytest.mark.parametrize("user_id", ["a/b", "a/", "/", "a?b#c", "100%", ".."])
+def test_viewers_are_found_and_forgotten_whatever_their_id(operator: TestClient, user_id: str) -> None:
+    operator.post("/v1/events", json=[enter(user_id, "scarf-room", "mia")])
+    path = "/v1/users/" + "".join(f"%{byte:02X}" for byte in user_id.encode())
+    assert operator.get(path).json()["user_id"] == user_id
+    assert operator.delete(path).json()["removed"]["event_log"] == {"events": 1}
+    assert operator.get(path).status_code == 404
 
 
 def test_health_and_readiness(operator: TestClient) -> None:
@@ -200,6 +212,7 @@ def test_metrics_count_and_have_few_labels(operator: TestClient) -> None:
     assert 'roomrec_degraded_total{reason="fewer_than_k"} 1.0' in text
     assert 'roomrec_events_total{status="accepted"} 7.0' in text
     assert "roomrec_live_rooms 3.0" in text
+    assert 'roomrec_requests_total{route="/v1/users/{user_id}",status="404"} 1.0' in text
     assert "somebody-secret" not in text
 
 

@@ -200,7 +200,9 @@ def test_a_bad_request_names_the_field(client: TestClient, body: dict[str, Any],
 def test_products_of_no_room_cannot_be_asked_for(client: TestClient) -> None:
     answer = client.post("/v1/recommendations", json={"user_id": "u1", "surface": "room_products"})
     assert answer.status_code == 422
-    assert "room_id is needed" in answer.json()["detail"][0]["msg"]
+    [problem] = answer.json()["detail"]
+    assert problem["loc"] == ["body", "room_id"]
+    assert "room_id is needed" in problem["msg"]
 
 
 def refuse(user_id: str, **columns: Any) -> dict[str, Any]:
