@@ -106,6 +106,33 @@ def test_a_stock_shared_by_two_rooms_empties_both_shelves(shop: Shop) -> None:
     assert sorted(shop.model.shelf(shop.catalogue, "scarf-room")) == ["wool"]
 
 
+def test_a_shelf_changes_product_by_product(shop: Shop) -> None:
+    shop.happens(*opening())
+    shelf = shop.model.shelf(shop.catalogue, "scarf-room")
+    shop.happens(event("stock_changed", ago_ms=900, product_id="silk", stock=0), listed("scarf-room", "saw"))
+    assert shop.model.shelf(shop.catalogue, "scarf-room") is shelf
+    assert sorted(shelf) == ["saw", "wool"]
+    shop.happens(event("stock_changed", ago_ms=800, product_id="silk", stock=1))
+    assert sorted(shelf) == ["saw", "silk", "wool"]
+
+
+def test_a_shelf_that_could_not_follow_is_filled_anew(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.happens(*opening())
+    shop.model.shelf(shop.catalogue, "scarf-room")
+    with monkeypatch.context() as broken:
+        broken.setattr(shop.model.encoders, "encode_items", None)
+        with pytest.raises(TypeError):
+            shop.happens(event("stock_changed", product_id="silk", stock=0), listed("scarf-room", "new"))
+    assert sorted(shop.model.shelf(shop.catalogue, "scarf-room")) == ["new", "wool"]
+
+
+def test_the_shelf_of_a_room_that_ended_is_empty(shop: Shop) -> None:
+    shop.happens(*opening())
+    assert sorted(shop.model.shelf(shop.catalogue, "tool-room")) == ["drill"]
+    shop.happens(event("room_end", room_id="tool-room"))
+    assert sorted(shop.model.shelf(shop.catalogue, "tool-room")) == []
+
+
 def test_vectors_of_products_nobody_sells_any_more_are_let_go(shop: Shop) -> None:
     for evening in range(3):
         shop.happens(start(f"room{evening}", "mia"), *(listed(f"room{evening}", f"{evening}-{n}") for n in range(700)))
