@@ -29,7 +29,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(folder / "registry")
     popularity = [("product", product_id, count) for product_id, count in POPULAR.items()]
     vocabulary = Vocabulary({"product": PRODUCTS})
-    registry.promote(registry.publish(write_tiny_bundle(folder / "bundle", vocabulary, popularity=popularity)))
+    registry.promote(
+        registry.publish(write_tiny_bundle(folder / "bundle", vocabulary, popularity=popularity, embedding_dim=128))
+    )
     return registry
 
 
