@@ -191,7 +191,7 @@ def play(endpoint: Endpoint, world: World, log: Path, at_ms: int) -> str:
     again = endpoint.report(past)
     say(
         f"\n[bold]2. Their fortnight is reported[/]: {counts['accepted']} events accepted, {counts['duplicate']} held "
-        f"twice by the log; all sent once more, {again['accepted']} are accepted and {again['duplicate']} are duplicates"
+        f"twice by the log; sent again, {again['accepted']} are accepted and {again['duplicate']} are duplicates"
     )
     known = endpoint.recommend(viewer)
     show(known, world, at_ms, viewer)
