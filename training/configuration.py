@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,6 +24,15 @@ CONFIGS: Final = Path(__file__).parents[1] / "configs"
 
 MISTAKE_EXIT_CODE: Final = 2
 """Exit code of a job that could not do what it was asked, after one sentence on stderr."""
+
+INTERRUPTED_EXIT_CODE: Final = 130
+"""What a shell reports for a process stopped by Ctrl-C."""
+
+_FOLDERS = {"dataset": "processed", "run": "runs"}
+"""Settings that name a folder, and where below ``data_dir`` those lie."""
+
+_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir",
+                     "-cd", "--experimental-rerun", "--info", "-i")  # fmt: skip
 
 
 def check_overrides(config_name: str, overrides: Sequence[str]) -> None:
@@ -50,20 +60,69 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> None:
 
 def check_command_line(config_name: str) -> None:
     """Check ``sys.argv`` before Hydra and anything slow sees it; exit with a sentence if it is wrong."""
-    overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
+    words = sys.argv[1:]
+    if {"--help", "-h"} & set(words):
+        from training.command_help import help_text
+
+        sys.stdout.write(help_text(config_name))
+        raise SystemExit(0)
+    before = ["", *words]
+    overrides = [
+        word
+        for word, previous in zip(words, before, strict=False)
+        if not word.startswith("-") and ("=" in word or previous not in _FLAGS_WITH_VALUE)
+    ]
     with one_sentence_errors():
         check_overrides(config_name, overrides)
 
 
 @contextlib.contextmanager
 def one_sentence_errors() -> Iterator[None]:
-    """Turn an error RoomRec raises on purpose into one sentence on stderr and exit code 2."""
+    """Turn an error RoomRec raises on purpose, or the disk's, into one sentence on stderr and exit code 2."""
     try:
         yield
     except RoomRecError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(str(error))
+        _say(type(error).__name__, str(error))
         raise SystemExit(MISTAKE_EXIT_CODE) from None
+    except OSError as error:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        _say(type(error).__name__, f"{' -> '.join(names)}: {error.strerror}" if names else str(error))
+        raise SystemExit(MISTAKE_EXIT_CODE) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped")
+        raise SystemExit(INTERRUPTED_EXIT_CODE) from None
+
+
+def _say(kind: str, sentence: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]{kind}[/]: ", end="")
+    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(sentence)
+
+
+def check_missing(config: DictConfig) -> None:
+    """Refuse a config in which a setting that has no default is not set.
+
+    Args:
+        config: A job's, composed.
+
+    Raises:
+        ConfigurationError: With the key and what there is to choose from.
+    """
+    for key in sorted(OmegaConf.missing_keys(config)):
+        section = key.rpartition(".")[0]
+        target = OmegaConf.select(config, f"{section}._target_") if section else None
+        expects = getattr(hydra.utils.get_object(target), "expects", None) if target else None
+        if key in _FOLDERS:
+            raise ConfigurationError(
+                f"{key} is not set: choose one with {key}=...; {folders_in(Path(config.data_dir) / _FOLDERS[key])}"
+            )
+        raise ConfigurationError(f"{key} is not set: expected {expects or f'{key}=...'}")
+
+
+def folders_in(root: Path) -> str:
+    """Say which finished folders there are, e.g. ``found beauty, small in data/processed``."""
+    found = sorted(path.name for path in root.glob("[!.]*") if path.is_dir())
+    where = root if root.is_absolute() or found else f"{root} (in {Path.cwd()})"
+    return f"found {', '.join(found) or 'none'} in {where}"
 
 
 def _parse(override: str) -> Override:

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from roomrec.errors import ConfigurationError
 from roomrec.sequences.dataset import SPLITS
-from training.configuration import check_command_line, one_sentence_errors
-from training.evaluation.settings import require_run
+from training.configuration import check_command_line, check_missing, one_sentence_errors
+from training.settings import check_depths, check_whole_number, mistakes_in, require_run
 
 NARROWEST_TABLE: Final = 100
 """Characters a table needs, also where the output goes to a file."""
@@ -44,6 +44,7 @@ def run(config: DictConfig) -> EvaluationResult:
         DatasetError: If the dataset is missing, unfinished, or another than the run was trained on.
     """
     # Everything that imports torch waits until the settings are known to be right.
+    check_missing(config)
     check_settings(config)
     run_folder = require_run(config)
     from training.evaluation.baselines import make_baselines
@@ -69,9 +70,11 @@ def run(config: DictConfig) -> EvaluationResult:
         max_sequence_length=trained.max_sequence_length,
         device=device,
     )
+    with mistakes_in("baselines"):
+        baselines = make_baselines(config.get("baselines") or {}, dataset, queries)
     rankings = {
         scorer.name: rank_queries(dataset, queries, scorer, num_shown=max(config.ks), candidates=candidates)
-        for scorer in (model, *make_baselines(config.baselines, dataset, queries))
+        for scorer in (model, *baselines)
     }
     repeat = is_repeat(dataset, queries)
     rows = measure(dataset, queries, candidates, rankings, repeat=repeat, ks=list(config.ks))
@@ -108,8 +111,8 @@ def check_settings(config: DictConfig) -> None:
     """
     if config.split not in SPLITS:
         raise ConfigurationError(f"split is {config.split!r}: choose one of {', '.join(SPLITS)}")
-    if not config.ks or any(not isinstance(k, int) or k < 1 for k in config.ks):
-        raise ConfigurationError(f"ks is {list(config.ks)}: expected whole numbers of at least 1")
+    check_depths(config, "ks")
+    check_whole_number(config, "max_queries", at_least=1, optional=True)
     if config.headline_k not in config.ks:
         raise ConfigurationError(f"headline_k is {config.headline_k}: expected one of ks, {list(config.ks)}")
 

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from roomrec.bundle.registry import CHANNELS, Registry
 from roomrec.errors import ConfigurationError
-from training.configuration import check_command_line, one_sentence_errors
-from training.evaluation.settings import require_run
+from training.configuration import check_command_line, check_missing, one_sentence_errors
+from training.settings import require_run
 
 PROMOTIONS: Final = (*CHANNELS, "none", "auto")
 """What ``promote`` may be."""
@@ -48,6 +48,7 @@ def run(config: DictConfig) -> ExportResult:
         ExportError: If an encoder cannot be traced, or ONNX and torch differ by more than the tolerance.
         RegistryError: If the registry cannot be written.
     """
+    check_missing(config)
     if config.promote not in PROMOTIONS:
         raise ConfigurationError(f"promote is {config.promote!r}: choose one of {', '.join(PROMOTIONS)}")
     run_folder = require_run(config)

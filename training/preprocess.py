@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from roomrec.errors import ConfigurationError, RoomRecError
-from training.configuration import check_command_line, one_sentence_errors
+from roomrec.errors import ConfigurationError
+from roomrec.sequences.history import HISTORY_EVENT_TYPES
+from training.configuration import INTERRUPTED_EXIT_CODE, check_command_line, check_missing, one_sentence_errors
 from training.preprocessing.folder import unfinished_folder
 from training.preprocessing.histories import Labels
 from training.preprocessing.pipeline import VOCABULARY_FROM, write_dataset
 from training.preprocessing.shuffle import Shuffle
-
-INTERRUPTED_EXIT_CODE = 130
-"""Exit code after Ctrl-C, as shells have it."""
+from training.settings import check_name, check_whole_number, mistakes_in
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -36,16 +34,14 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         RoomRecError: If the log cannot be read, holds nothing, or a setting is wrong.
     """
-    if OmegaConf.is_missing(cfg.source, "path"):
-        raise ConfigurationError(
-            f"source.path is not set: expected {hydra.utils.get_object(cfg.source._target_).expects}"
-        )
-    if cfg.vocabulary["from"] not in VOCABULARY_FROM:
-        raise ConfigurationError(f"vocabulary.from is {cfg.vocabulary['from']!r}: expected train, all or null")
-    source = _make(cfg.source)
-    splitting = _make(cfg.splitting)
+    check_settings(cfg)
+    with mistakes_in("source"):
+        source = hydra.utils.instantiate(cfg.source)
+    with mistakes_in("splitting"):
+        splitting = hydra.utils.instantiate(cfg.splitting)
     shuffle = Shuffle(**cfg.shuffle)
-    name = cfg.name or source.name
+    name = str(cfg.name or source.name)
+    check_name("name", name)
     with unfinished_folder(Path(cfg.output_dir) / name, overwrite=cfg.overwrite) as folder, _progress() as progress:
         written = write_dataset(
             source,
@@ -72,13 +68,29 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     return summary
 
 
-def _make(settings: Any) -> Any:
-    try:
-        return hydra.utils.instantiate(settings)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, RoomRecError):
-            raise error.__cause__ from None
-        raise ConfigurationError(str(error)) from error
+def check_settings(cfg: DictConfig) -> None:
+    """Refuse settings that make no sense.
+
+    Raises:
+        ConfigurationError: With the key and what was received.
+    """
+    check_missing(cfg)
+    if cfg.vocabulary["from"] not in VOCABULARY_FROM:
+        raise ConfigurationError(f"vocabulary.from is {cfg.vocabulary['from']!r}: expected train, all or null")
+    for key in (
+        "vocabulary.min_count",
+        "features.max_products",
+        "features.title_length",
+        "events_per_partition",
+        "shuffle.files_at_once",
+    ):
+        check_whole_number(cfg, key, at_least=1)
+    for key in ("labels.min_watch_time_ms", "labels.enter_window_ms"):
+        check_whole_number(cfg, key, at_least=0)
+    if unknown := [name for name in cfg.labels.target_types if name not in HISTORY_EVENT_TYPES]:
+        raise ConfigurationError(
+            f"labels.target_types holds {', '.join(map(str, unknown))}: choose of {', '.join(HISTORY_EVENT_TYPES)}"
+        )
 
 
 def _progress() -> Progress:

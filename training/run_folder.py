@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from roomrec.errors import ConfigurationError, DatasetError
 from roomrec.features.spec import FeatureSpec
 from roomrec.sequences.dataset import ProcessedDataset
+from training.settings import check_name, require_dataset
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,16 +55,15 @@ def leads() -> bool:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
-def dataset_folder(config: DictConfig) -> Path:
-    """Return the folder of the dataset a config names: itself, or a name below ``data_dir/processed``."""
-    given = Path(str(config.dataset))
-    return given if given.is_dir() else Path(config.data_dir) / "processed" / given
-
-
 def run_folder(config: DictConfig) -> Path:
-    """Return the folder of the run: its name, or ``<model>-<dataset>``."""
+    """Return the folder of the run: its name, or ``<model>-<dataset>``.
+
+    Raises:
+        ConfigurationError: If the name leads elsewhere.
+    """
     model = str(config.model._target_).rpartition(".")[2].lower()
-    name = config.name or f"{model}-{Path(str(config.dataset)).name}"
+    name = str(config.name or f"{model}-{Path(str(config.dataset)).name}")
+    check_name("name", name)
     return Path(config.data_dir) / "runs" / name
 
 
@@ -78,15 +78,18 @@ def check_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     Raises:
         ConfigurationError: If a run is there and neither setting allows to touch it, or there is none to resume.
     """
+    if resume and overwrite:
+        raise ConfigurationError("resume=true continues a run, overwrite=true deletes it: choose one")
     exists = folder.is_dir() and any(folder.iterdir())
     if resume:
         if not (folder / LAST_CHECKPOINT).exists():
             raise ConfigurationError(f"resume=true, but {folder / LAST_CHECKPOINT} does not exist: train without it")
     elif exists and not overwrite:
         inside = ", ".join(sorted(path.name for path in folder.iterdir()))
+        begun = (folder / LAST_CHECKPOINT).exists()
+        state = "a run already: continue it with resume=true," if begun else "a run that has saved nothing yet:"
         raise ConfigurationError(
-            f"{folder} holds a run already: continue it with resume=true, choose another name=..., or pass "
-            f"overwrite=true, which deletes {inside}"
+            f"{folder} holds {state} choose another name=..., or pass overwrite=true, which deletes {inside}"
         )
 
 
@@ -104,7 +107,7 @@ def describe_run(folder: Path, config: DictConfig, dataset: ProcessedDataset) ->
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
     described = {
         "dataset": {
-            "folder": str(dataset_folder(config)),
+            "folder": str(require_dataset(config.dataset, Path(config.data_dir))),
             "feature_spec": dataset.spec.to_dict(),
             "vocabulary_fingerprint": dataset.vocabulary.fingerprint(),
         },
@@ -143,7 +146,7 @@ def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> T
         The model on the CPU, in evaluation mode.
 
     Raises:
-        ConfigurationError: If the folder holds no such checkpoint.
+        ConfigurationError: If the folder holds no such checkpoint, or one that does not fit the code.
     """
     import torch
     from hydra.utils import instantiate
@@ -156,9 +159,15 @@ def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> T
     spec = FeatureSpec.from_dict(dataset["feature_spec"])
     model = instantiate(config.model, _partial_=True)(spec=spec)
     state = torch.load(folder / checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    model.load_state_dict(
-        {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
-    )
+    try:
+        model.load_state_dict(
+            {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+        )
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"{folder / checkpoint} holds other weights than this code's {type(model).__name__} has: it was trained "
+            "with another version of the code, train again"
+        ) from error
     return TrainedModel(
         model=model.eval(),
         config=config,

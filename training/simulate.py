@@ -13,7 +13,6 @@ from typing import Any
 import hydra
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -21,7 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from roomrec.errors import ConfigurationError
 from roomrec.events.parquet import write_events
 from roomrec.simulator.world import World
-from training.configuration import check_command_line, one_sentence_errors
+from training.configuration import check_command_line, check_missing, one_sentence_errors
+from training.settings import mistakes_in
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -37,7 +37,10 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         ConfigurationError: If there is a log already and ``overwrite`` is not set, if what ``overwrite`` would delete
             holds anything else, or if the world's settings are impossible.
     """
+    check_missing(cfg)
     output, truth = Path(cfg.output_dir), Path(cfg.truth_dir)
+    if output.absolute() == truth.absolute():
+        raise ConfigurationError(f"output_dir and truth_dir are both {output}: the truth must lie apart from the log")
     console = Console(stderr=True)
     for folder in (output, truth):
         if folder.exists() and not cfg.overwrite:
@@ -46,10 +49,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             _refuse_to_delete_anything_else(folder)
             console.print(f"Deleting {folder} when the new log is complete (overwrite=true)")
     started = time.perf_counter()
-    try:
+    with mistakes_in("world"):
         world = World(hydra.utils.instantiate(cfg.world))
-    except InstantiationException as error:
-        raise ConfigurationError(f"world: {error.__cause__ or error}") from error
     counts = _write_log(world, _unfinished(output), console)
     seconds = time.perf_counter() - started
     _write_truth(world, _unfinished(truth))

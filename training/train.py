@@ -9,22 +9,25 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
+from roomrec.errors import ConfigurationError
 from roomrec.sequences.dataset import ProcessedDataset
-from training.configuration import check_command_line, one_sentence_errors
+from training.configuration import (
+    INTERRUPTED_EXIT_CODE,
+    check_command_line,
+    check_missing,
+    one_sentence_errors,
+)
 from training.run_folder import (
     LAST_CHECKPOINT,
     TrainingInterrupted,
     check_run_folder,
     check_same_dataset,
-    dataset_folder,
     describe_run,
     leads,
     prepare_run_folder,
     run_folder,
 )
-
-INTERRUPTED_EXIT_CODE = 130
-"""What a shell reports for a process stopped by Ctrl-C."""
+from training.settings import check_depths, check_whole_number, mistakes_in, require_dataset
 
 
 class TrainingResult(NamedTuple):
@@ -56,12 +59,13 @@ def run(config: DictConfig) -> TrainingResult:
         Where the run lies and how good it became.
 
     Raises:
-        ConfigurationError: If the run folder may not be written, or there is nothing to resume.
+        ConfigurationError: If a setting is wrong, the run folder may not be written, or there is nothing to resume.
         DatasetError: If the dataset is missing, unfinished or too small.
         TrainingInterrupted: After Ctrl-C, when everything is saved.
     """
+    check_settings(config)
     began, folder = time.monotonic(), run_folder(config)
-    dataset = ProcessedDataset.open(dataset_folder(config))
+    dataset = ProcessedDataset.open(require_dataset(config.dataset, Path(config.data_dir)))
     if leads():
         check_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
     if config.resume:
@@ -74,10 +78,12 @@ def run(config: DictConfig) -> TrainingResult:
     from training.callbacks.full_ranking import FullRankingValidation
     from training.datamodule import BatchDataModule
     from training.modules.recommender import RecommenderModule
-    from training.trainer import build_trainer, silence_what_is_meant
+    from training.trainer import build_trainer, make_loggers, silence_what_is_meant
 
-    negatives = instantiate(config.negatives, _partial_=True)(dataset=dataset)
-    source = instantiate(config.batches, _partial_=True)(dataset=dataset, negatives=negatives, seed=config.seed)
+    with mistakes_in("negatives"):
+        negatives = instantiate(config.negatives, _partial_=True)(dataset=dataset)
+    with mistakes_in("batches"):
+        source = instantiate(config.batches, _partial_=True)(dataset=dataset, negatives=negatives, seed=config.seed)
     validation = FullRankingValidation(
         dataset=dataset,
         max_sequence_length=config.batches.max_sequence_length,
@@ -85,17 +91,19 @@ def run(config: DictConfig) -> TrainingResult:
         ks=config.validation.ks,
     )
     torch.manual_seed(config.seed)
-    module = RecommenderModule(
-        model=instantiate(config.model, _partial_=True)(spec=dataset.spec),
-        loss=instantiate(config.loss),
-        optimizer=instantiate(config.optimizer, _partial_=True),
-        seed=config.seed,
-    )
-    if leads():
-        prepare_run_folder(folder, resume=config.resume)
+    with mistakes_in("model"):
+        model = instantiate(config.model, _partial_=True)(spec=dataset.spec)
+    optimizer = instantiate(config.optimizer, _partial_=True)
+    with mistakes_in("optimizer"):
+        optimizer(model.parameters())
+    module = RecommenderModule(model=model, loss=instantiate(config.loss), optimizer=optimizer, seed=config.seed)
     with warnings.catch_warnings():
         silence_what_is_meant()
+        # Only when nothing can be refused any more is an earlier run of this name deleted.
         trainer = build_trainer(config, folder=folder, validation=validation, num_batches=len(source))
+        if leads():
+            prepare_run_folder(folder, resume=config.resume)
+        trainer.loggers = make_loggers(folder, resume=config.resume)
         if leads():
             describe_run(folder, config, dataset)
         trainer.fit(
@@ -114,6 +122,26 @@ def run(config: DictConfig) -> TrainingResult:
         best=float("nan") if best is None else float(best),
         metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
     )
+
+
+def check_settings(config: DictConfig) -> None:
+    """Refuse settings that make no sense.
+
+    Raises:
+        ConfigurationError: With the key and what was received.
+    """
+    check_missing(config)
+    for key, least in (("max_epochs", 1), ("patience", 0), ("seed", 0), ("trainer.num_workers", 0)):
+        check_whole_number(config, key, at_least=least)
+    check_whole_number(config, "negatives.num_negatives", at_least=1)
+    check_whole_number(config, "validation.max_queries", at_least=1, optional=True)
+    check_depths(config, "validation.ks")
+    measured = [f"val_{name}@{k}" for k in config.validation.ks for name in ("ndcg", "hr", "recall")]
+    if config.validation.monitor not in (*measured, "train_loss_epoch"):
+        raise ConfigurationError(
+            f"validation.monitor is {config.validation.monitor!r}: with this validation.ks choose one of "
+            f"{', '.join(measured)}, train_loss_epoch"
+        )
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")

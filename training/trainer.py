@@ -8,17 +8,20 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from roomrec.errors import ConfigurationError
+from training.callbacks.epoch_lines import EpochLines
 from training.callbacks.interruption import SaveOnInterrupt
 from training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT, leads
+from training.settings import mistakes_in
 
 
 def build_trainer(config: DictConfig, *, folder: Path, validation: Callback, num_batches: int) -> Trainer:
-    """Put a trainer together.
+    """Put a trainer together, without loggers; nothing is written yet.
 
     Args:
         config: ``configs/train.yaml``, composed.
@@ -27,38 +30,46 @@ def build_trainer(config: DictConfig, *, folder: Path, validation: Callback, num
         num_batches: Batches of an epoch.
 
     Raises:
-        ConfigurationError: If the config asks for a device the machine does not have.
+        ConfigurationError: If the config asks for a device the machine does not have, or Lightning refuses a setting.
     """
     accelerator, precision = choose_device(config.trainer.accelerator, config.trainer.precision)
     monitored = str(config.validation.monitor)
     mode = "min" if "loss" in monitored else "max"
     checkpoints = folder / BEST_CHECKPOINT.parent
-    return Trainer(
-        accelerator=accelerator,
-        devices=config.trainer.devices,
-        strategy=config.trainer.strategy,
-        precision=precision,
-        max_epochs=config.max_epochs,
-        logger=[_csv_logger(folder, resume=config.resume), TensorBoardLogger(folder, name="", version="tensorboard")],
-        callbacks=[
-            validation,
-            SaveOnInterrupt(checkpoint=folder / LAST_CHECKPOINT),
-            _ProgressBar(leave=False),
-            EarlyStopping(monitored, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
-            ModelCheckpoint(
-                checkpoints,
-                filename=BEST_CHECKPOINT.stem,
-                monitor=monitored,
-                mode=mode,
-                save_last=True,
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            ),
-        ],
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        log_every_n_steps=min(50, num_batches),
-    )
+    callbacks = [
+        validation,
+        SaveOnInterrupt(checkpoint=folder / LAST_CHECKPOINT),
+        EpochLines(monitored=monitored, num_epochs=config.max_epochs),
+        EarlyStopping(monitored, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
+        ModelCheckpoint(
+            checkpoints,
+            filename=BEST_CHECKPOINT.stem,
+            monitor=monitored,
+            mode=mode,
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+    ]
+    with mistakes_in("trainer", MisconfigurationException):
+        return Trainer(
+            accelerator=accelerator,
+            devices=config.trainer.devices,
+            strategy=config.trainer.strategy,
+            precision=precision,
+            max_epochs=config.max_epochs,
+            logger=False,
+            callbacks=callbacks,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            use_distributed_sampler=False,
+            log_every_n_steps=min(50, num_batches),
+        )
+
+
+def make_loggers(folder: Path, *, resume: bool) -> list[Logger]:
+    """Write ``metrics.csv`` and a TensorBoard log into the folder of a run, which exists."""
+    return [_csv_logger(folder, resume=resume), TensorBoardLogger(folder, name="", version="tensorboard")]
 
 
 def choose_device(accelerator: str, precision: str) -> tuple[str, str]:
@@ -95,13 +106,6 @@ def silence_what_is_meant() -> None:
         ".*Experiment logs directory .* exists and is not empty.*",  # it holds what this run has just put there
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-class _ProgressBar(RichProgressBar):
-    """Without the number Lightning gives to runs that have no name."""
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 def _csv_logger(folder: Path, *, resume: bool) -> CSVLogger:

@@ -2,10 +2,13 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
 
 from roomrec.errors import ConfigurationError, DatasetError
 from roomrec.sequences.dataset import ProcessedDataset
@@ -13,8 +16,9 @@ from tests.runs import config_of, write_run
 from tests.worlds import write_shop
 from training import evaluate
 from training.callbacks.full_ranking import FullRankingValidation
-from training.evaluation.settings import require_run
+from training.configuration import CONFIGS
 from training.evaluation.trained_run import open_run
+from training.settings import require_run
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +77,22 @@ def test_training_validates_by_the_same_measure(data_dir, name):
         assert math.isclose(row[metric], while_training[metric], abs_tol=1e-9)
 
 
+def test_the_model_may_stand_alone(data_dir):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("evaluate", overrides=["run=live", f"data_dir={data_dir}", "~baselines"])
+    assert {row["scorer"] for row in evaluate.run(config).rows} == {"model"}
+
+
+def test_weights_of_another_version_of_the_code_are_named(data_dir, live_dataset):
+    folder = write_run(data_dir, "older", live_dataset)
+    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    del checkpoint["state_dict"]["model.user_encoder.embedding_norm.weight"]
+    torch.save(checkpoint, folder / "checkpoints" / "best.ckpt")
+    with pytest.raises(ConfigurationError, match=r"best\.ckpt holds other weights than this code's SASRec has"):
+        open_run(folder, data_dir=data_dir)
+    shutil.rmtree(folder)
+
+
 def test_a_run_may_be_named_by_its_folder(data_dir):
     config = config_of("evaluate", run=data_dir / "runs" / "live", data_dir="elsewhere")
     assert require_run(config) == data_dir / "runs" / "live"
@@ -80,10 +100,17 @@ def test_a_run_may_be_named_by_its_folder(data_dir):
 
 def test_mistakes_are_answered(data_dir, tmp_path):
     for settings, message in (
-        ({}, r"run is not set: choose one with run=\.\.\., found \['live', 'markov'\]"),
-        ({"run": "nope"}, r"no such run in .*found \['live', 'markov'\]"),
+        ({}, r"run is not set: choose one with run=\.\.\.; found live, markov in"),
+        ({"run": "nope"}, "run=nope: there is no such run; found live, markov in"),
         ({"run": "live", "split": "holdout"}, "split is 'holdout': choose one of train, validation, test"),
-        ({"run": "live", "ks": "[0]"}, "ks is"),
+        ({"run": "live", "ks": "[0]"}, r"ks is \[0\]: expected whole numbers of at least 1"),
+        ({"run": "live", "ks": "5"}, r"ks is 5: expected whole numbers of at least 1, as in ks=\[5,10\]"),
+        ({"run": "live", "max_queries": "0"}, "max_queries is 0: expected a whole number of at least 1 or null"),
+        ({"run": "live", "max_queries": "-5"}, "max_queries is -5"),
+        (
+            {"run": "live", "baselines.item_knn.num_neighbours": "0"},
+            "baselines: num_neighbours must be at least 1, received 0",
+        ),
         ({"run": "live", "device": "gpux"}, "device is 'gpux': choose auto, cpu or cuda"),
         ({"run": "live", "headline_k": 7}, "headline_k is 7: expected one of ks"),
     ):

@@ -306,6 +306,13 @@ def test_settings_that_make_no_sense_are_named(tmp_path):
         preprocess(tmp_path, f"source.path={log}", "splitting=given")
     with pytest.raises(ConfigurationError, match=r"shuffle\.runner is 'spark'"):
         preprocess(tmp_path, f"source.path={log}", "shuffle.runner=spark")
+    with pytest.raises(ConfigurationError, match=r"labels\.target_types holds entre: choose of enter, watch"):
+        preprocess(tmp_path, f"source.path={log}", "labels.target_types=[entre]")
+    for key in ("events_per_partition", "shuffle.files_at_once", "vocabulary.min_count", "features.max_products"):
+        with pytest.raises(ConfigurationError, match=f"{key} is 0: expected a whole number of at least 1"):
+            preprocess(tmp_path, f"source.path={log}", f"{key}=0")
+    with pytest.raises(ConfigurationError, match=r"name is '\.\./elsewhere': expected the name of a folder"):
+        preprocess(tmp_path, f"source.path={log}", "name=../elsewhere")
     with pytest.raises(SourceError, match="does not exist"):
         preprocess(tmp_path, "source=kuailive", f"source.path={tmp_path / 'nothing'}")
     assert {path.name for path in tmp_path.iterdir()} == {"log"}

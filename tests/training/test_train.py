@@ -1,6 +1,7 @@
 """The training job, shrunken."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,50 @@ def test_a_run_is_not_lost_by_accident(markov_dataset, tmp_path):
         run(small_config(markov_dataset, tmp_path))
     assert (tmp_path / "runs" / "tiny" / LAST_CHECKPOINT).exists()
     assert run(small_config(markov_dataset, tmp_path, "overwrite=true")).epochs == 2
+
+
+def test_what_is_refused_deletes_and_writes_nothing(markov_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for wrong, answer in (
+        ("max_epochs=-1", "max_epochs is -1: expected a whole number of at least 1"),
+        ("max_epochs=1.5", "max_epochs is 1.5: expected a whole number of at least 1"),
+        ("seed=-1", "seed is -1: expected a whole number of at least 0"),
+        ("validation.ks=[0]", r"validation.ks is \[0\]: expected whole numbers of at least 1"),
+        ("validation.ks=[]", "validation.ks is"),
+        ("validation.max_queries=0", "validation.max_queries is 0: expected a whole number of at least 1 or null"),
+        ("validation.monitor=val_ndgc@10", "validation.monitor is 'val_ndgc@10': .* choose one of val_ndcg@10"),
+        ("negatives.num_negatives=0", "negatives.num_negatives is 0"),
+        ("negatives.num_room_negatives=99", "negatives: num_room_negatives is 99"),
+        ("batches.batch_size=0", "batches: batch_size must be at least 1, received 0"),
+        ("model.embedding_dim=7", "model: embedding_dim 7 must be a multiple of num_heads 2"),
+        ("model.dropout_rate=2", "model: dropout probability has to be between 0 and 1"),
+        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+        ("trainer.precision=float7", "trainer: Precision 'float7' is invalid"),
+        ("trainer.devices=0", r"trainer: `Trainer\(devices=0\)` value is not a valid input"),
+        ("trainer=gpu", "trainer=gpu needs a CUDA device"),
+        ("name=../elsewhere", "name is '../elsewhere': expected the name of a folder"),
+        ("resume=true", "resume=true continues a run, overwrite=true deletes it: choose one"),
+    ):
+        kept = tmp_path / "runs" / "tiny" / "kept"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.touch()
+        with pytest.raises(ConfigurationError, match=answer):
+            run(small_config(markov_dataset, tmp_path, "overwrite=true", wrong))
+        assert [path.name for path in tmp_path.rglob("*")] == ["runs", "tiny", "kept"], wrong
+
+
+def test_an_epoch_is_one_line_without_a_terminal(markov_dataset, tmp_path, capfd):
+    run(small_config(markov_dataset, tmp_path))
+    lines = capfd.readouterr().err.splitlines()
+    assert [re.sub(r"\d\.\d+", "N", line) for line in lines] == [
+        f"epoch {epoch} of at most 2  train_loss N  val_ndcg@10 N  N s" for epoch in (1, 2)
+    ]
+
+
+def test_a_run_that_saved_nothing_cannot_be_resumed(markov_dataset, tmp_path):
+    (tmp_path / "runs" / "tiny" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="tiny holds a run that has saved nothing yet: choose another name"):
+        run(small_config(markov_dataset, tmp_path))
 
 
 def test_there_must_be_something_to_resume(markov_dataset, tmp_path):

@@ -1,14 +1,16 @@
 """The baselines of a config that make sense for a dataset."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig
 
 from roomrec.sequences.dataset import ProcessedDataset, Queries
 from training.evaluation.popularity import RecentPopularity
 from training.evaluation.ranking import Scorer
 
 
-def make_baselines(config: DictConfig, dataset: ProcessedDataset, queries: Queries) -> list[Scorer]:
+def make_baselines(config: Mapping[Any, Any], dataset: ProcessedDataset, queries: Queries) -> list[Scorer]:
     """Make the scorers that stand beside the model.
 
     Recent popularity is left out unless the log is split by time: elsewhere instants may be made up, and what is held

@@ -25,6 +25,9 @@ class ItemKnn:
         num_neighbours: How many similar ones are kept for each, itself included.
         name: What tables call it.
 
+    Raises:
+        ValueError: If ``num_neighbours`` is below 1.
+
     Reference:
         Deshpande & Karypis 2004; the ``implicit`` library computes the similarities.
     """
@@ -32,6 +35,8 @@ class ItemKnn:
     def __init__(
         self, dataset: ProcessedDataset, queries: Queries, *, num_neighbours: int = 100, name: str = "item_knn"
     ) -> None:
+        if num_neighbours < 1:
+            raise ValueError(f"num_neighbours must be at least 1, received {num_neighbours}")
         self.name = name
         self._dataset = dataset
         self._queries = queries

@@ -9,8 +9,8 @@ from torch import nn
 
 from roomrec.errors import ConfigurationError, DatasetError
 from roomrec.sequences.dataset import ProcessedDataset
-from training.evaluation.settings import folder_of
 from training.run_folder import code_revision, load_trained_model
+from training.settings import require_dataset
 
 
 class TrainedRun(NamedTuple):
@@ -45,7 +45,7 @@ def open_run(folder: Path, *, data_dir: Path, dataset: str | None = None) -> Tra
         DatasetError: If the dataset is missing or has another vocabulary than the run was trained with.
     """
     trained = load_trained_model(folder)
-    dataset_folder = folder_of(str(dataset or trained.config.dataset), data_dir / "processed")
+    dataset_folder = require_dataset(dataset or trained.config.dataset, data_dir)
     opened = ProcessedDataset.open(dataset_folder)
     if opened.vocabulary.fingerprint() != trained.vocabulary_fingerprint:
         raise DatasetError(
