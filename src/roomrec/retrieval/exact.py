@@ -1,6 +1,7 @@
 """Exact top-k over what is live: a compacted matrix of vectors, kept up to date in place."""
 
 from collections.abc import Sequence
+from heapq import nsmallest
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -128,9 +129,11 @@ def best_scores(ids: Sequence[str], scores: npt.NDArray[np.float32], *, k: int) 
     """
     if k == 0 or not len(ids):
         return Hits([], np.empty(0, dtype=np.float32))
-    kept = np.arange(len(ids))
+    kept = list(range(len(ids)))
     if k < len(ids):
         threshold = np.partition(scores, len(ids) - k)[len(ids) - k]
-        kept = np.flatnonzero(scores >= threshold)
-    best = sorted(kept.tolist(), key=lambda row: (-scores[row], ids[row]))[:k]
+        kept = np.flatnonzero(scores > threshold).tolist()
+        # rooms nobody knows anything of score alike: thousands of them need not be sorted for the few that are shown
+        kept += nsmallest(k - len(kept), np.flatnonzero(scores == threshold).tolist(), key=ids.__getitem__)
+    best = sorted(kept, key=lambda row: (-scores[row], ids[row]))
     return Hits([ids[row] for row in best], scores[best])
