@@ -154,6 +154,8 @@ def main(config: DictConfig) -> None:
         except TrainingInterrupted as interruption:
             console.print(f"{interruption}: continue with the same command and resume=true")
             raise SystemExit(INTERRUPTED_EXIT_CODE) from None
+    if not leads():
+        return
     console.print(
         f"{result.epochs} epochs, {result.steps} steps in {result.seconds:.0f} s; "
         f"best {result.monitored} {result.best:.4f}; {result.folder}"

@@ -95,6 +95,7 @@ def choose_device(accelerator: str, precision: str) -> tuple[str, str]:
 def silence_what_is_meant() -> None:
     """Leave out what libraries say about choices made here on purpose; importing them has set their levels."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     for message in (
         ".*does not have many workers.*",  # a batch takes a few milliseconds of numpy
