@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -95,12 +96,9 @@ def rebuild_state(data: Data = None) -> None:
     """Drop the state and make it again from the event log; a running endpoint follows."""
     from serving.state.sqlite_event_log import SqliteEventLog
 
-    settings = Settings.read({"data": _absolute(data)})
-    if not settings.event_log_path.exists():
-        _errors.print(f"cannot rebuild: there is no event log {settings.event_log_path}", markup=False)
-        raise typer.Exit(1)
     started = time.perf_counter()
     try:
+        settings = _with_a_log(data)
         log = SqliteEventLog(settings.event_log_path)
         store = _open_even_if_damaged(settings, log)
         position = store.rebuild()
@@ -121,11 +119,8 @@ def export_events(
     from serving.state.export import export_events
     from serving.state.sqlite_event_log import SqliteEventLog
 
-    settings = Settings.read({"data": _absolute(data)})
-    if not settings.event_log_path.exists():
-        _errors.print(f"cannot export: there is no event log {settings.event_log_path}", markup=False)
-        raise typer.Exit(1)
     try:
+        settings = _with_a_log(data)
         log = SqliteEventLog(settings.event_log_path)
         written = export_events(log, Path(to))
         log.close()
@@ -135,15 +130,31 @@ def export_events(
     _console.print(f"{written} events written to {to}", markup=False)
 
 
+def _with_a_log(data: str | None) -> Settings:
+    settings = Settings.read({"data": _absolute(data)})
+    if not settings.event_log_path.exists():
+        raise StateError(f"there is no event log {settings.event_log_path}")
+    return settings
+
+
 def _open_even_if_damaged(settings: Settings, log: "SqliteEventLog") -> "LmdbStateStore":
     from serving.state.lmdb_state_store import LmdbStateStore, drop_state
 
-    sizes = {"history_limit": settings.history_limit, "map_bytes": settings.state_bytes}
+    def open_state() -> LmdbStateStore:
+        # a running endpoint may have been told to remember more than this command was
+        return LmdbStateStore(
+            settings.state_path,
+            log,
+            history_limit=settings.history_limit,
+            map_bytes=settings.state_bytes,
+            may_shrink=False,
+        )
+
     try:
-        return LmdbStateStore(settings.state_path, log, **sizes)
+        return open_state()
     except StateError:
         drop_state(settings.state_path)
-        return LmdbStateStore(settings.state_path, log, **sizes)
+        return open_state()
 
 
 def _prepare(settings: Settings) -> None:
@@ -155,10 +166,9 @@ def _prepare(settings: Settings) -> None:
 
 def _serve(settings: Settings, environment: dict[str, str]) -> int:
     started = time.perf_counter()
-    metrics = Path(settings.data) / "metrics"
-    shutil.rmtree(metrics, ignore_errors=True)
-    metrics.mkdir(parents=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+    # not in the data folder: a second endpoint may work on the same data
+    metrics = tempfile.mkdtemp(prefix="roomrec-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
     for name, value in environment.items():
         os.environ.setdefault(name, value)
     stop = threading.Event()
@@ -194,6 +204,7 @@ def _serve(settings: Settings, environment: dict[str, str]) -> int:
         return 1
     finally:
         _shut_down()
+        shutil.rmtree(metrics, ignore_errors=True)
     return 0
 
 

@@ -22,6 +22,7 @@ class Metrics:
     """What the endpoint counts. Labels have few values: never an id, never a path as it was asked for."""
 
     def __init__(self) -> None:
+        _forget_the_dead()
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "roomrec_requests", "Requests by route and status", ["route", "status"], registry=self._registry
@@ -55,6 +56,14 @@ class Metrics:
         together = CollectorRegistry()
         MultiProcessCollector(together, path=folder)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def _forget_the_dead() -> None:
+    """Drop what replicas that were killed said of themselves; their counts stay."""
+    folder = os.environ.get(MULTIPROCESS_VARIABLE)
+    for file in Path(folder).glob("gauge_live*.db") if folder else ():
+        if not Path(f"/proc/{file.stem.rpartition('_')[2]}").exists():
+            file.unlink(missing_ok=True)
 
 
 class CountRequests:

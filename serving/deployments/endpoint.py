@@ -326,7 +326,7 @@ class Endpoint:
             self._wanted = version
             try:
                 await self._change_model(version)
-            except BundleError as error:
+            except Exception as error:  # whatever it is, the version before goes on answering, and this is said
                 self.load_failure = f"champion {version} cannot be loaded: {error}"
                 _LOG.error("%s", self.load_failure)
 

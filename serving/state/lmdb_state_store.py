@@ -55,17 +55,25 @@ class LmdbStateStore:
         history_limit: Most events remembered for a viewer. A larger limit than the one the state was made with rebuilds
             it.
         map_bytes: Most bytes the file may grow to; address space, not memory.
+        may_shrink: Whether a smaller limit than the state was made with counts.
 
     Raises:
         StateError: If it cannot be opened.
     """
 
-    def __init__(self, path: Path, log: EventLog, *, history_limit: int, map_bytes: int = _DEFAULT_MAP_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        log: EventLog,
+        *,
+        history_limit: int,
+        map_bytes: int = _DEFAULT_MAP_BYTES,
+        may_shrink: bool = True,
+    ) -> None:
         if history_limit < 1:
             raise ValueError(f"history_limit must be at least 1, received {history_limit}")
         self._path = path
         self._log = log
-        self._history_limit = history_limit
         try:
             path.mkdir(parents=True, exist_ok=True)
             with (path / "open.lock").open("w") as lock:
@@ -86,11 +94,13 @@ class LmdbStateStore:
         self._decode_enters = msgspec.msgpack.Decoder(Enters).decode
         self._decode_meta = msgspec.msgpack.Decoder(int).decode
         with self._transaction() as transaction:
-            is_short = self._meta(transaction, "history_limit") < history_limit
+            made_with = self._meta(transaction, "history_limit")
+            self._history_limit = history_limit if may_shrink else max(history_limit, made_with)
+            is_short = made_with < self._history_limit
             if (is_short or self._meta(transaction, "rules") != _RULES) and self._meta(transaction, "applied_seq"):
                 self._clear(transaction)
             self._set_meta(transaction, "rules", _RULES)
-            self._set_meta(transaction, "history_limit", history_limit)
+            self._set_meta(transaction, "history_limit", self._history_limit)
 
     def catch_up(self) -> Position:
         """Apply the events of the log that have not been applied, in one transaction.

@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from serving.__main__ import application
 from serving.settings import Settings
+from serving.state.lmdb_state_store import LmdbStateStore
 from serving.state.sqlite_event_log import SqliteEventLog
 from tests.contracts.state_store_contract import enter
 
@@ -62,6 +63,28 @@ def test_the_state_can_be_rebuilt_even_if_it_is_damaged(tmp_path: Path) -> None:
     result = run("rebuild-state", "--data", str(tmp_path))
     assert result.exit_code == 0
     assert "state rebuilt up to event 2" in said(result)
+
+
+def test_rebuilding_forgets_nothing_that_the_endpoint_was_told_to_remember(tmp_path: Path) -> None:
+    settings = Settings(data=str(tmp_path), history_limit=300)
+    log = SqliteEventLog(settings.event_log_path)
+    log.append([enter(at_ms) for at_ms in range(250)])
+    LmdbStateStore(settings.state_path, log, history_limit=300).close()
+    assert "state rebuilt up to event 250" in said(run("rebuild-state", "--data", str(tmp_path)))
+    store = LmdbStateStore(settings.state_path, log, history_limit=300)
+    user = store.read_user("u1")[1]
+    assert user is not None
+    assert len(user.events) == 250
+    store.close()
+    log.close()
+
+
+@pytest.mark.parametrize("command", [["rebuild-state"], ["export-events", "out"]])
+def test_bad_settings_in_the_environment_are_said(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    monkeypatch.setenv("ROOMREC_PORT", "many")
+    result = run(*command)
+    assert result.exit_code == 1
+    assert "settings do not fit" in said(result)
 
 
 def test_there_must_be_a_log_to_rebuild_from(tmp_path: Path) -> None:
