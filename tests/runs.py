@@ -1,6 +1,9 @@
-"""Run folders as training leaves them, without training."""
+"""What jobs leave, for tests of what comes after: a small log preprocessed, run folders without training."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -8,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from roomrec.sequences.dataset import ProcessedDataset
+from training import preprocess
 from training.configuration import CONFIGS
 from training.run_folder import BEST_CHECKPOINT, describe_run
 
@@ -38,3 +42,14 @@ def write_run(data_dir: Path, name: str, dataset: Path, **model: object) -> Path
     torch.save({"state_dict": {f"model.{key}": value for key, value in state.items()}}, folder / BEST_CHECKPOINT)
     describe_run(folder, config, opened)
     return folder
+
+
+def preprocess_events(
+    folder: Path, events: Sequence[dict[str, Any]], *, validation_from: str, test_from: str
+) -> ProcessedDataset:
+    """Write events as NDJSON and preprocess them into ``folder / "out"``, split at two dates."""
+    log = folder / "log.ndjson"
+    log.write_text("\n".join(json.dumps(event) for event in events))
+    splitting = {"splitting.validation_from": validation_from, "splitting.test_from": test_from}
+    preprocess.run(config_of("preprocess", output_dir=folder, name="out", **{"source.path": log}, **splitting))
+    return ProcessedDataset.open(folder / "out")

@@ -1,6 +1,5 @@
 """The whole way for rooms and products: what is there, and what the item encoder sees, offline and online."""
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hydra import compose, initialize_config_dir
 
 from roomrec.events.validation import validate_event
 from roomrec.features.as_of import PRODUCT_KIND, ROOM_KIND
@@ -18,9 +16,8 @@ from roomrec.sequences.dataset import ProcessedDataset
 from serving.state.live_catalogue import LiveCatalogue
 from serving.state.lmdb_state_store import LmdbStateStore
 from serving.state.sqlite_event_log import SqliteEventLog
-from training.preprocess import run
+from tests.runs import preprocess_events
 
-ROOT = Path(__file__).parents[2]
 START_MS = 1_767_312_000_000  # 2026-01-02
 END_MS = START_MS + 600_000
 ROOMS = [f"r{number}" for number in range(12)]
@@ -64,20 +61,7 @@ def arrivals(seed: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_job_and_the_catalogue_agree(tmp_path: Path, seed: int) -> None:
     arrived = arrivals(seed)
-    (tmp_path / "log.ndjson").write_text("\n".join(json.dumps(event) for event in arrived))
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose(
-            "preprocess",
-            [
-                f"output_dir={tmp_path}",
-                "name=out",
-                f"source.path={tmp_path / 'log.ndjson'}",
-                "splitting.validation_from=2026-01-03T12:00",
-                "splitting.test_from=2026-01-06",
-            ],
-        )
-    run(cfg)
-    offline = ProcessedDataset.open(tmp_path / "out")
+    offline = preprocess_events(tmp_path, arrived, validation_from="2026-01-03T12:00", test_from="2026-01-06")
     spec, vocabulary = offline.spec, offline.vocabulary
     items = pq.read_table(tmp_path / "out" / "items.parquet").to_pylist()
     rooms = {item["room_id"]: item["item_index"] for item in items if item["kind"] == "room"}

@@ -1,21 +1,17 @@
 """The whole way: what the preprocessing job writes for each user equals what serving's state gives."""
 
-import json
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 
 from roomrec.events.validation import Rejection, validate_event
-from roomrec.sequences.dataset import ProcessedDataset
 from serving.state.lmdb_state_store import LmdbStateStore
 from serving.state.records import user_history
 from serving.state.sqlite_event_log import SqliteEventLog
-from training.preprocess import run
+from tests.runs import preprocess_events
 
-ROOT = Path(__file__).parents[2]
 DAY_MS = 86_400_000
 FIRST_DAY_MS = 1_767_225_600_000  # 2026-01-01
 TYPES = ("enter", "watch", "like", "follow", "product_click", "order", "impression", "leave", "order_of_nobody")
@@ -48,20 +44,7 @@ def arrivals(seed: int) -> list[dict[str, Any]]:
 
 def test_the_job_and_the_state_agree_on_every_user(tmp_path: Path) -> None:
     arrived = arrivals(seed=1)
-    (tmp_path / "log.ndjson").write_text("\n".join(json.dumps(event) for event in arrived))
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose(
-            "preprocess",
-            [
-                f"output_dir={tmp_path}",
-                "name=out",
-                f"source.path={tmp_path / 'log.ndjson'}",
-                "splitting.validation_from=2026-01-02",
-                "splitting.test_from=2026-01-03",
-            ],
-        )
-    run(cfg)
-    offline = ProcessedDataset.open(tmp_path / "out")
+    offline = preprocess_events(tmp_path, arrived, validation_from="2026-01-02", test_from="2026-01-03")
 
     log = SqliteEventLog(tmp_path / "events.sqlite")
     store = LmdbStateStore(tmp_path / "state", log, history_limit=1_000, map_bytes=1 << 26)

@@ -10,7 +10,7 @@ from roomrec.batches.negatives import NegativeSampler
 from roomrec.batches.sampler import LengthBuckets
 from roomrec.errors import DatasetError
 from roomrec.sequences.dataset import ProcessedDataset
-from roomrec.sequences.windows import cut_windows, train_stops, train_targets, with_targets
+from roomrec.sequences.windows import NOTHING_TO_LEARN, cut_windows, train_stops, train_targets, with_targets
 
 
 class SequenceBatches:
@@ -47,10 +47,7 @@ class SequenceBatches:
         windows = cut_windows(histories.offsets[:-1], train_stops(histories), max_sequence_length=max_sequence_length)
         self._windows = with_targets(windows, self._target)
         if not len(self._windows.row):
-            raise DatasetError(
-                "the train split has no user with a target after another event: preprocess more data, or move the "
-                "split boundaries later"
-            )
+            raise DatasetError(NOTHING_TO_LEARN)
         self._buckets = LengthBuckets(self._windows.stop - self._windows.start, batch_size=batch_size, seed=seed)
 
     def __len__(self) -> int:

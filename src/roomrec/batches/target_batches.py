@@ -10,7 +10,7 @@ from roomrec.batches.negatives import NegativeSampler
 from roomrec.batches.sampler import LengthBuckets
 from roomrec.errors import DatasetError
 from roomrec.sequences.dataset import ProcessedDataset
-from roomrec.sequences.windows import train_stops, train_targets
+from roomrec.sequences.windows import NOTHING_TO_LEARN, train_stops, train_targets
 
 
 class TargetBatches:
@@ -53,10 +53,7 @@ class TargetBatches:
         length = stop - histories.offsets[row] - (0 if dataset.ordered else 1)
         kept = length > 0
         if not kept.any():
-            raise DatasetError(
-                "the train split has no user with a target after another event: preprocess more data, or move the "
-                "split boundaries later"
-            )
+            raise DatasetError(NOTHING_TO_LEARN)
         self._place, self._row, self._stop = place[kept], row[kept], stop[kept]
         self._buckets = LengthBuckets(np.minimum(length[kept], max_sequence_length), batch_size=batch_size, seed=seed)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from roomrec.errors import EventError
+from roomrec.events.columns import fit_columns
 from roomrec.events.schema import EVENT_SCHEMA
 
 _DAY_MS = 86_400_000
@@ -74,32 +74,6 @@ def read_events(root: Path, *, batch_rows: int = 131_072) -> Iterator[pa.Table]:
     for file in event_files(root):
         try:
             for batch in pq.ParquetFile(file).iter_batches(batch_size=batch_rows):
-                yield conform(pa.table(batch))
+                yield fit_columns(pa.table(batch), EVENT_SCHEMA)
         except (pa.ArrowException, OSError) as error:
             raise EventError(f"{file} cannot be read as events: {error}") from error
-
-
-def conform(table: pa.Table) -> pa.Table:
-    """Give a table the contract's columns, order and types; unknown columns are left out.
-
-    Raises:
-        EventError: If a column that must not be null is missing, or a column cannot be cast; the message names it.
-    """
-    columns = []
-    for field in EVENT_SCHEMA:
-        if field.name in table.column_names:
-            column = table[field.name]
-            try:
-                if pa.types.is_dictionary(column.type) or not pa.types.is_dictionary(field.type):
-                    columns.append(column.cast(field.type))
-                else:
-                    columns.append(pc.dictionary_encode(column.cast(pa.string())).cast(field.type))
-            except pa.ArrowException as error:
-                raise EventError(
-                    f"column {field.name} is {column.type}, which does not fit {field.type}: {error}"
-                ) from error
-        elif field.nullable:
-            columns.append(pa.nulls(len(table), field.type))
-        else:
-            raise EventError(f"column {field.name} is missing; found {table.column_names}")
-    return pa.table(columns, schema=EVENT_SCHEMA)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from roomrec.errors import EventError
+from roomrec.events.columns import fit_columns
 from roomrec.events.schema import (
     EVENT_SCHEMA,
     EVENT_TYPE_CODES,
@@ -201,21 +201,7 @@ def unchecked(events: pa.Table) -> pa.Table:
     Raises:
         EventError: If a column that must not be null is missing, or one has a type that does not fit.
     """
-    columns = []
-    for field, checked in zip(UNCHECKED_SCHEMA, EVENT_SCHEMA, strict=True):
-        if field.name in events.column_names:
-            column = events[field.name]
-            try:
-                columns.append(column if column.type == field.type else column.cast(field.type))
-            except pa.ArrowException as error:
-                raise EventError(
-                    f"column {field.name} is {column.type}, which does not fit {field.type}: {error}"
-                ) from error
-        elif checked.nullable:
-            columns.append(pa.nulls(len(events), field.type))
-        else:
-            raise EventError(f"column {field.name} is missing; found {events.column_names}")
-    return pa.table(columns, schema=UNCHECKED_SCHEMA)
+    return fit_columns(events, UNCHECKED_SCHEMA)
 
 
 def rejected_table(events: pa.Table, reason: pa.Array, raw: pa.Array | None = None) -> pa.Table:

@@ -1,6 +1,6 @@
 """Where training examples begin and end in the flat histories: windows for sequences, places for single targets."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,12 @@ from roomrec.ids import FIRST_INDEX
 from roomrec.sequences.dataset import TRAIN_SPLIT, Histories
 
 Int64Array = npt.NDArray[np.int64]
+
+NOTHING_TO_LEARN: Final = (
+    "the train split has no user with a target after another event: preprocess more data, or move the split "
+    "boundaries later"
+)
+"""What to say of a dataset without training examples."""
 
 
 class Windows(NamedTuple):
