@@ -83,7 +83,8 @@ class ServingModel:
                 self._encoded_rooms.pop(room_id, None)
                 self._seen_rooms.pop(room_id, None)
                 continue
-            touched = room.listings.keys() if product_ids is None else room.listings.keys() & product_ids
+            listed: Collection[str] = room.listings.keys()
+            touched = listed if product_ids is None else room.listings.keys() & product_ids
             products.update(touched)
             if shelf is not None and product_ids is not None:
                 shelves[room_id] = shelf, touched
