@@ -73,6 +73,22 @@ def test_ctrl_c_then_resume_equals_an_uninterrupted_run(train, stop_at):
     assert weights(resumed.folder) == weights(whole.folder)
 
 
+def test_a_second_ctrl_c_stops_at_once(monkeypatch, train):
+    step = _StopAt.on_train_batch_start
+
+    def twice(self, *args):
+        step(self, *args)
+        step(self, *args)
+
+    monkeypatch.setattr(_StopAt, "on_train_batch_start", twice)
+    message, losses = train("name=halves", stop_at=9)
+    assert message == "stopped at once, only finished epochs are saved"
+    assert sorted(losses) == list(range(1, 9))
+    monkeypatch.undo()
+    _, later = train("name=halves", "resume=true")
+    assert sorted(later) == list(range(7, 19))
+
+
 def test_metrics_go_on_below_the_rows_that_are_there(train):
     train("name=halves", stop_at=8)
     result, _ = train("name=halves", "resume=true")

@@ -49,5 +49,5 @@ class SaveOnInterrupt(Callback):
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
-            raise KeyboardInterrupt
+            raise TrainingInterrupted("stopped at once, only finished epochs are saved")
         self._asked = True
