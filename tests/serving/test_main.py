@@ -29,6 +29,15 @@ def test_help_names_every_option_with_its_default() -> None:
         assert word in said(result)
 
 
+def test_the_first_pages_name_only_options_there_are() -> None:
+    root = Path(__file__).parents[2]
+    pages = [(root / name).read_text() for name in ("README.md", "serving/README.md")]
+    commands = re.findall(r"python -m serving (.*)", "\n".join(pages))
+    known = {*said(run("--help")).split(), *said(run("rebuild-state", "--help")).split()}
+    assert len(commands) >= 4
+    assert {option for command in commands for option in re.findall(r"--[a-z-]+", command)} <= known
+
+
 def test_a_registry_without_champion_is_refused(tmp_path: Path) -> None:
     result = run("--registry", str(tmp_path / "none"), "--data", str(tmp_path / "data"), "--port", "0")
     assert result.exit_code == 1
