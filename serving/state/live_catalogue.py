@@ -108,6 +108,7 @@ class LiveCatalogue:
         for product_id, product in records.products.items():
             if product is not None:
                 self.products[product_id] = product
+        gone: list[tuple[str, Iterable[str]]] = []
         for room_id, room in records.rooms.items():
             before = self.rooms.pop(room_id, None)
             listed_before = before.listings.keys() if before else set[str]()
@@ -119,7 +120,10 @@ class LiveCatalogue:
             else:
                 self._enters.pop(room_id, None)
             self._file(room_id, listed - listed_before)
-            self._unfile(room_id, listed_before - listed)
+            gone.append((room_id, listed_before - listed))
+        # only now: a product may have gone from one of these rooms and come to another, and is not to be forgotten
+        for room_id, product_ids in gone:
+            self._unfile(room_id, product_ids)
         for product_id in records.products.keys() - self._rooms_of_product.keys():
             self.products.pop(product_id, None)
 

@@ -141,6 +141,19 @@ def test_vectors_of_products_nobody_sells_any_more_are_let_go(shop: Shop) -> Non
     assert len(shop.model._product_vectors) <= 1_000
 
 
+def test_what_moves_to_another_room_while_nobody_looked_keeps_its_stock(shop: Shop) -> None:
+    # several at once: rooms that change together are read in no particular order
+    goods = [f"good{number}" for number in range(8)]
+    shop.happens(*(start(f"old-{each}", "mia") for each in goods), *(listed(f"old-{each}", each) for each in goods))
+    shop.happens(
+        *(event("room_end", room_id=f"old-{each}") for each in goods),
+        *(start(f"new-{each}", "mia") for each in goods),
+        *(listed(f"new-{each}", each, stock=0) for each in goods),
+    )
+    assert [shop.catalogue.available_products(f"new-{each}") for each in goods] == [[]] * len(goods)
+    assert sorted(shop.catalogue.products) == goods
+
+
 def test_a_copy_of_the_catalogue_stays_as_it_was(shop: Shop) -> None:
     shop.happens(*opening())
     copy = shop.catalogue.copy()
