@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
 
 from roomrec.errors import BundleError, RegistryError, StateError
@@ -47,7 +48,7 @@ def create_api(endpoint: Endpoint) -> FastAPI:
         yield
         await endpoint.close()
 
-    api = FastAPI(
+    api = FastAPIOffline(
         title="RoomRec",
         summary="Live-commerce recommendations: the right room and the right product, now",
         lifespan=lifespan,
