@@ -187,13 +187,14 @@ def _serve(settings: Settings, environment: dict[str, str]) -> int:
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, namespace=APPLICATION)
+        _on_signals(lambda *_: stop.set())  # once more: Ray has put a handler of its own on SIGTERM
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(
             http_options={"host": settings.host, "port": settings.port},
             logging_config={"log_level": "ERROR", "enable_access_log": False},
         )
         serve.run(build_app(msgspec.to_builtins(settings)), name=APPLICATION)
-        _on_signals(lambda *_: stop.set())  # once more: Ray puts a handler of its own on SIGTERM
+        _on_signals(lambda *_: stop.set())  # and Serve another
         _console.print(
             f"ready: http://{settings.host}:{settings.port} (docs at /docs), {settings.replicas} replica(s), "
             f"started in {time.perf_counter() - started:.1f} s",
