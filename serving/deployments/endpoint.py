@@ -79,12 +79,20 @@ class Endpoint:
         self._watching: asyncio.Task[None] | None = None
 
     @classmethod
-    def open(cls, settings: Settings, *, now_ms: Callable[[], int] | None = None) -> Self:
+    def open(
+        cls, settings: Settings, *, champion_must_load: bool = True, now_ms: Callable[[], int] | None = None
+    ) -> Self:
         """Open log, state and the champion.
+
+        Args:
+            settings: How to run.
+            champion_must_load: Whether a champion that cannot be loaded is an error. Otherwise what is popular is
+                shown, and ``/v1/models`` says why, until there is another champion.
+            now_ms: The clock, epoch milliseconds; by default the machine's.
 
         Raises:
             StateError: If the log or the state cannot be opened.
-            BundleError: If there is a champion and it cannot be loaded.
+            BundleError: If there is a champion, it must be loaded and cannot be.
             RegistryError: If there is none, and ``allow_no_model`` is off.
         """
         log, followed = (SqliteEventLog(settings.event_log_path) for _ in range(2))
@@ -104,7 +112,7 @@ class Endpoint:
         )
         try:
             endpoint.catalogue.refresh()
-            endpoint._load_first()
+            endpoint._load_first(must_load=champion_must_load)
         except BaseException:
             endpoint.close_files()
             raise
@@ -243,7 +251,7 @@ class Endpoint:
 
     def not_ready_because(self) -> str | None:
         """Return why this replica should get no requests, None if it is ready."""
-        if self.model is None and not self.settings.allow_no_model:
+        if self.model is None and not self.settings.allow_no_model and self.load_failure is None:
             return "there is no model"
         try:
             self._store.position()
@@ -268,7 +276,7 @@ class Endpoint:
         except Exception:
             _LOG.exception("model %s cannot encode %d rooms that changed", model.version, len(room_ids))
 
-    def _load_first(self) -> None:
+    def _load_first(self, *, must_load: bool) -> None:
         version = self._registry.channel("champion")
         if version is None:
             if not self.settings.allow_no_model:
@@ -278,7 +286,12 @@ class Endpoint:
                 )
             return
         self._wanted = version
-        self.model = self._open_model(version, self.catalogue)
+        try:
+            self.model = self._open_model(version, self.catalogue)
+        except Exception as error:  # whatever it is: a bundle may be damaged in any way
+            if must_load:
+                raise
+            self._say_load_failure(version, error)
 
     async def _change_model(self, version: str, *, commit: Callable[[], None] | None = None) -> None:
         """Load a version beside the one that answers, so that requests go on meanwhile; then swap them."""
@@ -327,8 +340,11 @@ class Endpoint:
             try:
                 await self._change_model(version)
             except Exception as error:  # whatever it is, the version before goes on answering, and this is said
-                self.load_failure = f"champion {version} cannot be loaded: {error}"
-                _LOG.error("%s", self.load_failure)
+                self._say_load_failure(version, error)
+
+    def _say_load_failure(self, version: str, error: Exception) -> None:
+        self.load_failure = f"champion {version} cannot be loaded: {error}"
+        _LOG.error("%s", self.load_failure)
 
     def _describe(self, model: ServingModel) -> dict[str, Any]:
         return {

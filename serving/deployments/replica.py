@@ -19,7 +19,9 @@ class Replica:
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._endpoint = Endpoint.open(Settings.read(settings))
+        # A champion was proven when the endpoint was started; if it was damaged since, showing what is popular is
+        # better than a replica that cannot come back.
+        self._endpoint = Endpoint.open(Settings.read(settings), champion_must_load=False)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application, once the endpoint is open."""

@@ -1,11 +1,16 @@
 """The endpoint without HTTP: what only shows when things overlap."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from roomrec.bundle import Registry
+from roomrec.errors import BundleError
 from serving.deployments.endpoint import Endpoint
 from serving.deployments.recommender import Query
 from serving.settings import Settings
@@ -90,3 +95,31 @@ def test_what_happens_while_a_model_loads_is_not_missed(play: Play, monkeypatch:
         assert rooms(endpoint) == {"scarf-room", "quiet-room", "new-room"}
 
     play(scene)
+
+
+def test_a_replica_that_restarts_on_a_damaged_champion_shows_what_is_popular(
+    settings: Settings, tmp_path: Path
+) -> None:
+    shutil.copytree(settings.registry, tmp_path / "registry")
+    registry = Registry(tmp_path / "registry")
+    first, second = registry.versions()
+    (registry.path(first) / "user_encoder.onnx").write_bytes(b"broken")
+    damaged = msgspec.structs.replace(settings, registry=str(tmp_path / "registry"))
+    with pytest.raises(BundleError, match=r"user_encoder\.onnx"):
+        Endpoint.open(damaged, now_ms=lambda: NOW_MS)
+
+    async def scene() -> None:
+        endpoint = Endpoint.open(damaged, champion_must_load=False, now_ms=lambda: NOW_MS)
+        try:
+            await endpoint.post(opening())
+            slate = endpoint.recommend(Query("u1", "room_feed", 2))
+            assert (slate.degraded, len(slate.items)) == ("no_model", 2)
+            assert endpoint.not_ready_because() is None
+            assert "user_encoder.onnx" in endpoint.models()["load_failure"]
+            await endpoint.promote(second)
+            assert endpoint.recommend(Query("u1", "room_feed", 2)).model_version == second
+            assert endpoint.models()["load_failure"] is None
+        finally:
+            await endpoint.close()
+
+    asyncio.run(scene())
