@@ -43,6 +43,18 @@ def test_available_at(evening, at_ms, rooms, products):
     assert evening.is_available(everything, np.full(5, at_ms)).tolist() == expected
 
 
+def test_an_end_is_exact_also_between_round_minutes():
+    room = np.array([2])
+    timeline = AvailabilityTimeline(room, room, np.array([61_001]), np.array([61_503]))
+    asked = [61_000, 61_001, 61_502, 61_503]
+    assert [timeline.available_at(at_ms, kind=ROOM_KIND).tolist() for at_ms in asked] == [[], [2], [2], []]
+    assert timeline.is_available(np.full(4, 2), np.array(asked)).tolist() == [False, True, True, False]
+    samples = timeline.sample_available(
+        np.array(asked), np.full(4, ROOM_KIND), num_samples=1, rng=np.random.default_rng(0)
+    )
+    assert samples.tolist() == [[0], [2], [2], [0]]
+
+
 def test_products_of_one_room(evening):
     assert evening.available_at(int(2.5 * HOUR), kind=PRODUCT_KIND, room_item_index=10).tolist() == [2]
     assert evening.available_at(int(3.5 * HOUR), kind=PRODUCT_KIND, room_item_index=10).tolist() == []
