@@ -155,6 +155,7 @@ def _write(
                 "streamer_id": pa.array([None, None, *(item.streamer_id for item in facts)], pa.string()),
                 "category": pa.array([None, None, *(item.category for item in facts)], pa.string()),
                 "title": pa.array([None, None, *(item.title for item in facts)], pa.string()),
+                "attributes": pa.array([None, None, *(item.attributes for item in facts)], pa.string()),
                 "price_cents": pa.nulls(len(items), pa.int64()),
                 "start_at_ms": pa.array([starts.get(item) for item in items], pa.int64()),
                 "end_at_ms": pa.nulls(len(items), pa.int64()),
@@ -166,6 +167,7 @@ def _write(
                 "category_index": pa.array(inputs["category"]),
                 "title_tokens": pa.array(list(inputs["title"]), pa.list_(pa.int64())),
                 "price_band": pa.array(inputs["price_band"]),
+                "attribute_indices": pa.array(list(inputs["attributes"]), pa.list_(pa.int64())),
             }
         ),
         path / "items.parquet",

@@ -81,6 +81,7 @@ def check_settings(cfg: DictConfig) -> None:
         "vocabulary.min_count",
         "features.max_products",
         "features.title_length",
+        "features.max_attributes",
         "events_per_partition",
         "shuffle.files_at_once",
     ):

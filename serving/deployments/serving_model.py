@@ -91,7 +91,7 @@ class ServingModel:
             if self._seen_rooms.get(room_id) is room:
                 continue
             facts = room_facts(room)
-            seen = (facts.streamer_id, *facts.product_ids[: self._max_products], None, facts.category, facts.title)
+            seen = (facts.streamer_id, *facts.product_ids[: self._max_products], None, *facts[2:])
             if self._encoded_rooms.get(room_id) != seen:
                 new_rooms[room_id] = seen
                 new_facts.append(facts)

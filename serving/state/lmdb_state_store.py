@@ -24,7 +24,7 @@ from serving.state.event_log import Event, EventLog
 from serving.state.records import UserRecord, apply_to_user
 from serving.state.state_store import CatalogueRecords, Enters, Erased, Position
 
-_RULES: Final = 2
+_RULES: Final = 3
 """Raised when an event changes records in another way than before: a state made by other rules is made again."""
 
 _DATABASES = ("meta", "users", "rooms", "ended", "products", "enters")

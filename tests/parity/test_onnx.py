@@ -20,7 +20,9 @@ from roomrec.models.sasrec import SASRec
 from roomrec.sequences.dataset import ProcessedDataset
 
 LENGTH = 12
-SPEC = FeatureSpec(num_users=9, num_streamers=20, num_products=30, num_categories=5, num_title_tokens=50)
+SPEC = FeatureSpec(
+    num_users=9, num_streamers=20, num_products=30, num_categories=5, num_title_tokens=50, num_attributes=9
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,11 @@ def test_user_vectors_agree_at_any_batch_length_and_padding(model, user_graph, b
 def test_ids_outside_the_vocabulary_agree(model, user_graph, item_graph):
     unknown = histories(4, 6, 2, highest=2)
     measure_parity(model.user_encoder, user_graph, [unknown], tolerance=1e-5)
-    shapes = {"product": (3, SPEC.max_products), "title": (3, SPEC.title_length)}
+    shapes = {
+        "product": (3, SPEC.max_products),
+        "title": (3, SPEC.title_length),
+        "attributes": (3, SPEC.max_attributes),
+    }
     items = {name: np.ones(shapes.get(name, 3), dtype=np.int64) for name in ITEM_INPUTS}
     measure_parity(model.item_encoder, item_graph, [items], tolerance=1e-5)
 
@@ -111,7 +117,7 @@ def test_graphs_ask_for_what_they_read_and_no_more(user_graph, item_graph):
     assert [entry.name for entry in open_graph(user_graph).get_inputs()] == list(HISTORY_INPUTS)
     # SPEC knows no prices
     asked = [entry.name for entry in open_graph(item_graph).get_inputs()]
-    assert asked == ["streamer", "product", "category", "title"]
+    assert asked == ["streamer", "product", "category", "title", "attributes"]
     assert [entry.name for entry in open_graph(user_graph).get_outputs()] == ["user_vector"]
     assert [entry.name for entry in open_graph(item_graph).get_outputs()] == ["item_vector"]
 

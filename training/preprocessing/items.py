@@ -79,12 +79,19 @@ def make_items(
 
 
 def _product(product_id: str, facts: ProductFacts) -> ItemFacts:
-    return ItemFacts(None, [product_id], facts.category, facts.title, facts.price_cents)
+    return ItemFacts(None, [product_id], facts.category, facts.title, facts.price_cents, facts.attributes)
 
 
 def _room(number: int, rooms: Rooms, listings: Listings) -> ItemFacts:
     products = listings.first_products.get(number, [])
-    return ItemFacts(rooms.streamer_ids[number], products, rooms.categories[number], rooms.titles[number], None)
+    return ItemFacts(
+        rooms.streamer_ids[number],
+        products,
+        rooms.categories[number],
+        rooms.titles[number],
+        None,
+        rooms.attributes[number],
+    )
 
 
 def _rows(
@@ -119,6 +126,7 @@ def _rows(
             "streamer_id": text([item.streamer_id for item in described]),
             "category": text([item.category for item in described]),
             "title": text([item.title for item in described]),
+            "attributes": text([item.attributes for item in described]),
             "price_cents": pa.array([item.price_cents for item in described], pa.int64()),
             "start_at_ms": whole(start_at_ms),
             "end_at_ms": whole(end_at_ms),
@@ -128,6 +136,7 @@ def _rows(
             "category_index": whole(inputs["category"]),
             "title_tokens": _lists(inputs["title"]),
             "price_band": whole(inputs["price_band"]),
+            "attribute_indices": _lists(inputs["attributes"]),
         }
     )
 

@@ -20,7 +20,7 @@ _LISTED, _UNLISTED, _STOCK = (
 )
 _COLUMNS = (
     "row", "event_id", "event_type", "occurred_at_ms", "room_id", "product_id", "amount_cents", "stock", "category",
-    "title",
+    "title", "attributes",
 )  # fmt: skip
 
 Int64Array = npt.NDArray[np.int64]
@@ -34,6 +34,7 @@ class ProductFacts(NamedTuple):
     price_cents: int | None
     known_from_ms: int
     """When it was said; -1 for ever"""
+    attributes: str | None = None
 
 
 class Listings(NamedTuple):
@@ -60,8 +61,8 @@ def read_listings(
         products: What the source knows apart from events, in ``PRODUCT_SCHEMA``.
     """
     facts = {
-        product_id: ProductFacts(category, title, price_cents, -1)
-        for product_id, category, title, price_cents in rows_of(products, *products.column_names)
+        product_id: ProductFacts(category, title, price_cents, -1, attributes)
+        for product_id, category, title, price_cents, attributes in rows_of(products, *products.column_names)
     }
     openings: list[_Opening] = []
     availability = []
@@ -102,12 +103,12 @@ def _read_facts(
     listed = np.flatnonzero(events["event_type"].to_numpy() == _LISTED)
     listings = events.take(pa.array(listed))
     in_time = listings["occurred_at_ms"].to_numpy() <= rooms.from_ms[room[listed]] + ROOM_LISTING_WINDOW_MS
-    columns = ("event_id", "product_id", "occurred_at_ms", "category", "title", "amount_cents")
-    for (event_id, product_id, at_ms, category, title, price), opens, number in zip(
+    columns = ("event_id", "product_id", "occurred_at_ms", "category", "title", "amount_cents", "attributes")
+    for (event_id, product_id, at_ms, category, title, price, attributes), opens, number in zip(
         rows_of(listings, *columns), in_time.tolist(), room[listed].tolist(), strict=True
     ):
         if product_id not in facts:
-            facts[product_id] = ProductFacts(category, title, price, at_ms)
+            facts[product_id] = ProductFacts(category, title, price, at_ms, attributes)
         if opens:
             openings.append(_Opening(number, at_ms, event_id, product_id))
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from roomrec.events.schema import EVENT_TYPE_CODES
 from training.preprocessing.shuffle import Shuffle, rows_of
 
-_START_COLUMNS = ("event_id", "occurred_at_ms", "room_id", "streamer_id", "category", "title")
+_START_COLUMNS = ("event_id", "occurred_at_ms", "room_id", "streamer_id", "category", "title", "attributes")
 _END_COLUMNS = ("event_id", "occurred_at_ms", "room_id")
 
 Int64Array = npt.NDArray[np.int64]
@@ -30,6 +30,8 @@ class Rooms(NamedTuple):
     categories: list[str | None]
     """[R] as said when it started"""
     titles: list[str | None]
+    """[R] as said when it started"""
+    attributes: list[str | None]
     """[R] as said when it started"""
     from_ms: Int64Array
     """[R] its room_start, or its first event where the log has none"""
@@ -51,15 +53,17 @@ def read_rooms(files: Sequence[Path], shuffle: Shuffle) -> Rooms:
     streamers: list[str | None] = seen["streamer_id"].to_pylist()
     categories: list[str | None] = [None] * len(ids)
     titles: list[str | None] = [None] * len(ids)
+    attributes: list[str | None] = [None] * len(ids)
     starts = shuffle.select(files, columns=_START_COLUMNS, event_types=[EVENT_TYPE_CODES["room_start"]])
     started = set()
-    for room_id, at_ms, streamer_id, category, title in rows_of(
-        starts, "room_id", "occurred_at_ms", "streamer_id", "category", "title"
+    for room_id, at_ms, streamer_id, category, title, tags in rows_of(
+        starts, "room_id", "occurred_at_ms", "streamer_id", "category", "title", "attributes"
     ):
         if room_id not in started:
             started.add(room_id)
             row = place[room_id]
             from_ms[row], streamers[row], categories[row], titles[row] = at_ms, streamer_id, category, title
+            attributes[row] = tags
     ends = shuffle.select(files, columns=_END_COLUMNS, event_types=[EVENT_TYPE_CODES["room_end"]])
     ended = set()
     for room_id, at_ms in rows_of(ends, "room_id", "occurred_at_ms"):
@@ -74,6 +78,7 @@ def read_rooms(files: Sequence[Path], shuffle: Shuffle) -> Rooms:
         streamer_ids=[streamers[row] for row in order],
         categories=[categories[row] for row in order],
         titles=[titles[row] for row in order],
+        attributes=[attributes[row] for row in order],
         from_ms=from_ms[order],
         to_ms=to_ms[order],
         num_without_end=len(ids) - len(ended),

@@ -36,6 +36,7 @@ STAGED_SCHEMA: Final = pa.schema(
         pa.field("stock", pa.int64()),
         pa.field("category", pa.string()),
         pa.field("title", pa.string()),
+        pa.field("attributes", pa.string()),
         pa.field("held_out", pa.bool_()),
     ]
 )
@@ -121,6 +122,7 @@ def _narrow(events: pa.Table, *, held_out: bool) -> pa.Table:
         "event_type": pc.add(codes, 1).cast(pa.int8()),
         "category": _fact(events, "category"),
         "title": _fact(events, "title"),
+        "attributes": _fact(events, "attributes"),
         "held_out": pa.repeat(pa.scalar(held_out), len(events)),
     }
     return pa.table(

@@ -43,6 +43,8 @@ class ItemBatch(NamedTuple):
     """[C, W]"""
     price_band: Tensor
     """[C]"""
+    attributes: Tensor
+    """[C, W]"""
 
 
 class CandidateBatch(NamedTuple):

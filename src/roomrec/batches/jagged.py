@@ -17,7 +17,7 @@ from roomrec.sequences.dataset import Histories, ItemTable
 USER_KEYS: Final = ("user", "history_streamer", "history_product")
 """Features of a user: the id, and the streamers and products of the history."""
 
-ITEM_KEYS: Final = ("streamer", "product", "category", "title", "price_band")
+ITEM_KEYS: Final = ("streamer", "product", "category", "title", "price_band", "attributes")
 """Features of an item, named as in ITEM_INPUTS."""
 
 Int64Array = npt.NDArray[np.int64]

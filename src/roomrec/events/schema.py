@@ -65,9 +65,13 @@ EVENT_SCHEMA: Final = pa.schema(
 """One row is one event. Instants are epoch milliseconds in UTC, money is cents, a stock is pieces left to sell.
 
 ``context`` holds what has no column: ``surface``, ``device``, ``region``; on ``room_start`` the room's ``category``,
-``title`` and ``region``; on ``product_listed`` the product's ``category`` and ``title`` (its price is
-``amount_cents``, its stock is ``stock``).
+``title``, ``attributes`` and ``region``; on ``product_listed`` the product's ``category``, ``title`` and ``attributes``
+(its price is ``amount_cents``, its stock is ``stock``). ``attributes`` are any number of tags, such as brand, material
+or sub-category, with ``ATTRIBUTE_SEPARATOR`` between them: ``brand:northwind|silk``.
 """
+
+ATTRIBUTE_SEPARATOR: Final = "|"
+"""Stands between the tags of ``attributes``, and so in none of them."""
 
 EVENT_COLUMNS: Final = tuple(EVENT_SCHEMA.names)
 """Column names in order."""

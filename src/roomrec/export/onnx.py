@@ -82,7 +82,7 @@ def export_item_encoder(item_encoder: nn.Module, file: Path, *, spec: FeatureSpe
     Raises:
         ExportError: If the module cannot be traced.
     """
-    widths = {"product": (spec.max_products,), "title": (spec.title_length,)}
+    widths = {"product": (spec.max_products,), "title": (spec.title_length,), "attributes": (spec.max_attributes,)}
     example = {name: torch.ones(2, *widths.get(name, ()), dtype=torch.int64) for name in ITEM_INPUTS}
     items = Dim("items")
     _export(item_encoder, file, example=example, shapes={name: {0: items} for name in ITEM_INPUTS}, output=ITEM_VECTOR)

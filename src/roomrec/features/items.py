@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from roomrec.features.spec import FeatureSpec
-from roomrec.features.transforms import price_bands, title_tokens
+from roomrec.features.transforms import price_bands, split_attributes, title_tokens
 from roomrec.features.vocabulary import Vocabulary
 from roomrec.ids import PAD_INDEX
 
@@ -30,6 +30,8 @@ class ItemFacts(NamedTuple):
     category: str | None
     title: str | None
     price_cents: int | None
+    attributes: str | None = None
+    """As the event contract writes them."""
 
 
 def item_inputs(
@@ -44,7 +46,8 @@ def item_inputs(
 
     Returns:
         One int64 array for each name in ``ITEM_INPUTS``: ``streamer``, ``category``, ``price_band`` of shape ``[V]``,
-        ``product`` ``[V, max_products]``, ``title`` ``[V, title_length]``, bags padded on the right.
+        ``product`` ``[V, max_products]``, ``title`` ``[V, title_length]``, ``attributes`` ``[V, max_attributes]``,
+        bags padded on the right. Attributes past ``max_attributes`` are dropped.
 
     Example:
         >>> vocabulary = Vocabulary({"streamer": ["mia"], "product": ["silk"], "category": ["scarves"]})
@@ -57,6 +60,7 @@ def item_inputs(
     num_items = len(items)
     product = np.full((num_items, spec.max_products), PAD_INDEX, dtype=np.int64)
     title = np.full((num_items, spec.title_length), PAD_INDEX, dtype=np.int64)
+    attributes = np.full((num_items, spec.max_attributes), PAD_INDEX, dtype=np.int64)
     category = np.full(num_items, PAD_INDEX, dtype=np.int64)
     price_band = np.full(num_items, PAD_INDEX, dtype=np.int64)
     for row, facts in enumerate(items):
@@ -64,6 +68,9 @@ def item_inputs(
         product[row, : len(bag)] = bag
         if spec.num_title_tokens:
             title[row] = title_tokens(facts.title, title_length=spec.title_length)
+        if spec.num_attributes:
+            tags = vocabulary.encode("attribute", split_attributes(facts.attributes)[: spec.max_attributes])
+            attributes[row, : len(tags)] = tags
     if spec.num_categories:
         category = vocabulary.encode("category", [facts.category for facts in items])
     if spec.num_price_bands:
@@ -75,4 +82,5 @@ def item_inputs(
         "category": category,
         "title": title,
         "price_band": price_band,
+        "attributes": attributes,
     }

@@ -14,9 +14,9 @@ HISTORY_INPUTS: Final = (
 )
 """Inputs of the user encoder, each ``[B, L]`` int64, padded on the left with 0; beside them ``user_index`` ``[B]``."""
 
-ITEM_INPUTS: Final = ("streamer", "product", "category", "title", "price_band")
+ITEM_INPUTS: Final = ("streamer", "product", "category", "title", "price_band", "attributes")
 """Inputs of the item encoder: ``streamer``, ``category``, ``price_band`` ``[V]``; ``product`` ``[V, max_products]``;
-``title`` ``[V, title_length]``; all int64, bags padded on the right with 0."""
+``title`` ``[V, title_length]``; ``attributes`` ``[V, max_attributes]``; all int64, bags padded on the right with 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,10 @@ class FeatureSpec:
         num_categories: Rows of the category table, shared by rooms and products.
         num_title_tokens: Rows of the hashed title-word table.
         num_price_bands: Rows of the price-band table.
+        num_attributes: Rows of the attribute table, shared by rooms and products.
         max_products: Products in a room's bag; a product item uses the first place only.
         title_length: Words in a title's bag.
+        max_attributes: Attributes in an item's bag.
     """
 
     num_users: int
@@ -42,8 +44,10 @@ class FeatureSpec:
     num_categories: int = 0
     num_title_tokens: int = 0
     num_price_bands: int = 0
+    num_attributes: int = 0
     max_products: int = 8
     title_length: int = 8
+    max_attributes: int = 8
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -53,7 +57,7 @@ class FeatureSpec:
     @property
     def has_side_features(self) -> bool:
         """Whether an item is known by more than its ids."""
-        return bool(self.num_categories or self.num_title_tokens or self.num_price_bands)
+        return bool(self.num_categories or self.num_title_tokens or self.num_price_bands or self.num_attributes)
 
     def to_dict(self) -> dict[str, int]:
         """Return the fields as a plain dictionary, ready for JSON."""

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from roomrec.events.schema import ATTRIBUTE_SEPARATOR
 from roomrec.ids import FIRST_INDEX, PAD_INDEX
 
 NUM_TIME_GAP_BUCKETS: Final = 34
@@ -83,6 +84,19 @@ def title_tokens(title: str | None, *, title_length: int) -> npt.NDArray[np.int6
         for place, word in enumerate(_WORD.findall(title.lower())[:title_length]):
             bag[place] = FIRST_INDEX + zlib.crc32(word.encode()) % (NUM_TITLE_TOKENS - FIRST_INDEX)
     return bag
+
+
+def split_attributes(attributes: str | None) -> list[str]:
+    """Return the tags of an item, each once, in the order given.
+
+    Example:
+        >>> split_attributes("brand:northwind| silk ||silk")
+        ['brand:northwind', 'silk']
+    """
+    if not attributes:
+        return []
+    tags = (tag.strip() for tag in attributes.split(ATTRIBUTE_SEPARATOR))
+    return list(dict.fromkeys(tag for tag in tags if tag))
 
 
 def _log2_bucket(values: npt.NDArray[np.int64], num_buckets: int) -> npt.NDArray[np.int64]:

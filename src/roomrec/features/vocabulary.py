@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from roomrec.errors import VocabularyError
 from roomrec.ids import FIRST_INDEX, OOV_INDEX, PAD_INDEX
 
-NAMESPACES: Final = ("user", "streamer", "product", "category")
+NAMESPACES: Final = ("user", "streamer", "product", "category", "attribute")
 """The kinds of id a vocabulary knows, each counted from ``FIRST_INDEX`` on its own."""
 
 VOCABULARY_SCHEMA: Final = pa.schema(
@@ -26,7 +26,7 @@ VOCABULARY_SCHEMA: Final = pa.schema(
 
 
 class Vocabulary:
-    """Ids of users, streamers, products and categories, and their dense indices.
+    """Ids of users, streamers, products, categories and attributes, and their dense indices.
 
     Args:
         ids: For each namespace its ids; the first gets ``FIRST_INDEX``. A missing namespace is empty.
@@ -103,6 +103,8 @@ class Vocabulary:
         """Return the sha256 of every id in order: equal exactly when all indices mean the same."""
         digest = hashlib.sha256()
         for namespace in NAMESPACES:
+            if namespace == "attribute" and not len(self._ids[namespace]):
+                continue  # so that a vocabulary from before there were attributes keeps its fingerprint
             digest.update(f"\x1d{namespace}\x1d".encode())
             for name in self._ids[namespace].to_pylist():
                 digest.update(name.encode() + b"\x1e")

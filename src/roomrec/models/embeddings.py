@@ -33,6 +33,7 @@ class SharedEmbeddings(nn.Module):
             "category": spec.num_categories,
             "title": spec.num_title_tokens,
             "price_band": spec.num_price_bands,
+            "attributes": spec.num_attributes,
         }
         self.tables = nn.ModuleDict(
             {name: make_table(size, embedding_dim) for name, size in cardinalities.items() if size > 0}
@@ -53,7 +54,7 @@ class SharedEmbeddings(nn.Module):
 
 
 class ItemEncoder(nn.Module):
-    """Adds up what is known of an item: streamer, products, category, title, price.
+    """Adds up what is known of an item: streamer, products, category, title, price, attributes.
 
     Args:
         embeddings: The shared tables.
@@ -63,7 +64,15 @@ class ItemEncoder(nn.Module):
         super().__init__()
         self.embeddings = embeddings
 
-    def forward(self, streamer: Tensor, product: Tensor, category: Tensor, title: Tensor, price_band: Tensor) -> Tensor:
+    def forward(
+        self,
+        streamer: Tensor,
+        product: Tensor,
+        category: Tensor,
+        title: Tensor,
+        price_band: Tensor,
+        attributes: Tensor,
+    ) -> Tensor:
         """Encode items.
 
         Args:
@@ -72,12 +81,13 @@ class ItemEncoder(nn.Module):
             category: ``[C]``.
             title: ``[C, W]`` padded on the right.
             price_band: ``[C]``.
+            attributes: ``[C, W]`` padded on the right.
 
         Returns:
             Item vectors ``[C, D]``.
         """
         single = {"streamer": streamer, "category": category, "price_band": price_band}
-        bags = {"product": product, "title": title}
+        bags = {"product": product, "title": title, "attributes": attributes}
         tables = self.embeddings.tables
         parts = [
             self.embeddings.look_up(name, self.embeddings.drop_ids(index) if name == "streamer" else index)

@@ -22,6 +22,7 @@ _FEATURES_OF_TABLE = {
     "category": ["category"],
     "title": ["title"],
     "price_band": ["price_band"],
+    "attributes": ["attributes"],
 }
 
 
@@ -95,8 +96,16 @@ class ItemTower(nn.Module):
         self.tables = tables
         self.tower = tower
 
-    def forward(self, streamer: Tensor, product: Tensor, category: Tensor, title: Tensor, price_band: Tensor) -> Tensor:
-        """Encode items: ``product`` and ``title`` ``[C, W]`` padded on the right, the others ``[C]``.
+    def forward(
+        self,
+        streamer: Tensor,
+        product: Tensor,
+        category: Tensor,
+        title: Tensor,
+        price_band: Tensor,
+        attributes: Tensor,
+    ) -> Tensor:
+        """Encode items: ``product``, ``title`` and ``attributes`` ``[C, W]`` padded on the right, the others ``[C]``.
 
         Returns:
             Item vectors ``[C, D]``.
@@ -107,6 +116,7 @@ class ItemTower(nn.Module):
             "category": category[:, None],
             "title": title,
             "price_band": price_band[:, None],
+            "attributes": attributes,
         }
         return _pool(self.tables, bags, self.tower)
 
@@ -156,6 +166,7 @@ class TwoTower(nn.Module):
             "category": spec.num_categories,
             "title": spec.num_title_tokens,
             "price_band": spec.num_price_bands,
+            "attributes": spec.num_attributes,
         }
         self.collection = EmbeddingBagCollection(
             tables=[

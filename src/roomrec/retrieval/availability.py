@@ -47,6 +47,8 @@ class RoomRecord(msgspec.Struct, array_like=True):
     pinned: Stamp = (-1, "")
     """the newest ``product_pinned``"""
     pinned_product_id: str | None = None
+    attributes: str | None = None
+    """as said when it started; fields are stored by place, so a new one comes last"""
 
     @property
     def is_live(self) -> bool:
@@ -72,6 +74,8 @@ class ProductRecord(msgspec.Struct, array_like=True, gc=False):
     """the newest event that knew the stock"""
     stock: int | None = None
     """pieces left; None if nobody ever said"""
+    first_attributes: str | None = None
+    """as the oldest ``product_listed`` said; fields are stored by place, so a new one comes last"""
 
     @property
     def in_stock(self) -> bool:
@@ -105,6 +109,7 @@ def apply_to_room(room: RoomRecord, event: Mapping[str, Any]) -> None:
                 room.streamer_id = event["streamer_id"]
                 room.category = context.get("category")
                 room.title = context.get("title")
+                room.attributes = context.get("attributes")
         case "product_listed" | "product_unlisted" as kind:
             listing = room.listings.setdefault(event["product_id"], Listing())
             if kind == "product_listed" and (listing.first is None or stamp < listing.first):
@@ -137,6 +142,7 @@ def apply_to_product(product: ProductRecord, event: Mapping[str, Any]) -> None:
         if product.introduced is None or stamp < product.introduced:
             product.introduced = stamp
             product.first_category, product.first_title, product.first_price_cents = facts
+            product.first_attributes = context.get("attributes")
     if event.get("stock") is not None and stamp > product.counted:
         product.counted = stamp
         product.stock = event["stock"]
@@ -183,9 +189,17 @@ def room_facts(room: RoomRecord) -> ItemFacts:
         for product_id, listing in room.listings.items()
         if listing.first is not None and listing.first[0] <= until
     )
-    return ItemFacts(room.streamer_id, [product_id for _, product_id in bag], room.category, room.title, None)
+    product_ids = [product_id for _, product_id in bag]
+    return ItemFacts(room.streamer_id, product_ids, room.category, room.title, None, room.attributes)
 
 
 def product_facts(product: ProductRecord) -> ItemFacts:
     """Return what the item encoder sees of a product."""
-    return ItemFacts(None, [product.product_id], product.first_category, product.first_title, product.first_price_cents)
+    return ItemFacts(
+        None,
+        [product.product_id],
+        product.first_category,
+        product.first_title,
+        product.first_price_cents,
+        product.first_attributes,
+    )

@@ -75,6 +75,8 @@ class ItemTable(NamedTuple):
     """[V, title_length]"""
     price_band: Int64Array
     """[V]"""
+    attributes: Int64Array
+    """[V, max_attributes]"""
 
 
 class Queries(NamedTuple):
@@ -148,7 +150,7 @@ class ProcessedDataset:
         return cls(
             summary=summary,
             vocabulary=vocabulary,
-            items=_item_table(rows),
+            items=_item_table(rows, max_attributes=FeatureSpec.from_dict(summary["feature_spec"]).max_attributes),
             item_rows=rows,
             availability=_timeline(pq.read_table(path / "availability.parquet")),
             histories=_histories(sorted((path / "sequences").glob("part-*.arrow")), path),
@@ -202,11 +204,14 @@ class ProcessedDataset:
         return Queries(asked, stop, histories.occurred_at_ms[chosen[first]], offsets, targets, room[first], kind[first])
 
 
-def _item_table(rows: pa.Table) -> ItemTable:
+def _item_table(rows: pa.Table, *, max_attributes: int) -> ItemTable:
     kinds = {"room": ROOM_KIND, "product": PRODUCT_KIND, None: 0}
     names = rows["kind"].cast(pa.string()).combine_chunks().dictionary_encode()
     by_code = np.array([kinds[name] for name in names.dictionary.to_pylist()] + [0], dtype=np.int8)
     codes = names.indices.fill_null(len(by_code) - 1).to_numpy(zero_copy_only=False)
+    attributes = np.zeros((len(rows), max_attributes), dtype=np.int64)  # all there is in an older dataset
+    if "attribute_indices" in rows.column_names:
+        attributes = _matrix(rows["attribute_indices"])
     return ItemTable(
         kind=by_code[codes],
         popularity_index=rows["popularity_index"].to_numpy(),
@@ -216,6 +221,7 @@ def _item_table(rows: pa.Table) -> ItemTable:
         category=rows["category_index"].to_numpy(),
         title=_matrix(rows["title_tokens"]),
         price_band=rows["price_band"].to_numpy(),
+        attributes=attributes,
     )
 
 

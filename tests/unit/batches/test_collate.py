@@ -71,9 +71,11 @@ def test_items_keep_their_order_and_bags_lose_common_padding():
         category=np.array([0, 0, 1, 2]),
         title=np.array([[0, 0], [0, 0], [0, 0], [0, 0]]),
         price_band=np.array([0, 0, 9, 0]),
+        attributes=np.array([[0, 0, 0], [0, 0, 0], [4, 0, 0], [2, 3, 0]]),
     )
     batch = collate_items(table, np.array([3, 2]))
     assert batch.streamer.tolist() == [5, 0]
     assert batch.product.tolist() == [[2, 3], [2, 0]]
     assert batch.title.tolist() == [[0], [0]]
     assert batch.price_band.tolist() == [0, 9]
+    assert batch.attributes.tolist() == [[2, 3], [4, 0]]

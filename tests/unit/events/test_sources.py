@@ -74,7 +74,13 @@ def test_movielens_reads_times_titles_and_genres(tmp_path):
     assert found == [("1", "20", 100_000), ("1", "21", 101_000)]
     assert reasons == ["not_a_number:occurred_at_ms"]
     assert source.products().to_pylist() == [
-        {"product_id": "20", "category": "Comedy", "title": "Amélie (2001)", "price_cents": None}
+        {
+            "product_id": "20",
+            "category": "Comedy",
+            "title": "Amélie (2001)",
+            "price_cents": None,
+            "attributes": "Comedy|Romance",
+        }
     ]
     exact = MovieLens(path=tmp_path, exact_times_only=True)
     assert rows(exact, "product_id")[0] == [("20",)]

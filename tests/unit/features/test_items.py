@@ -38,4 +38,5 @@ def test_no_items_keep_their_shapes():
         "category": (0,),
         "title": (0, 3),
         "price_band": (0,),
+        "attributes": (0, 8),
     }

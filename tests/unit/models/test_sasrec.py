@@ -7,7 +7,9 @@ from roomrec.batches.batch import HistoryBatch
 from roomrec.features.spec import FeatureSpec
 from roomrec.models.sasrec import SASRec
 
-SPEC = FeatureSpec(num_users=5, num_streamers=6, num_products=9, num_categories=4, num_title_tokens=30)
+SPEC = FeatureSpec(
+    num_users=5, num_streamers=6, num_products=9, num_categories=4, num_title_tokens=30, num_attributes=7
+)
 
 
 def sasrec(*, spec: FeatureSpec = SPEC, **changes) -> SASRec:
@@ -71,6 +73,7 @@ def test_every_input_counts(place):
 
 def items(**changes) -> dict[str, torch.Tensor]:
     columns = {"streamer": [2], "product": [[3, 4, 0]], "category": [2], "title": [[5, 0]], "price_band": [0]}
+    columns["attributes"] = [[2, 3, 6, 0]]
     return {name: torch.tensor(values) for name, values in (columns | changes).items()}
 
 
@@ -79,11 +82,12 @@ def test_an_item_is_the_sum_of_what_is_known():
     table = {name: embedding.weight for name, embedding in model.item_encoder.embeddings.tables.items()}
     expected = table["streamer"][2] + (table["product"][3] + table["product"][4]) / 2 + table["category"][2]
     expected = expected + table["title"][5]
+    expected = expected + (table["attributes"][2] + table["attributes"][3] + table["attributes"][6]) / 3
     torch.testing.assert_close(model.item_encoder(**items())[0], expected)
 
 
 def test_padding_and_unknown_ids_begin_at_zero():
-    nothing = items(streamer=[1], product=[[1, 0, 0]], category=[0], title=[[0, 0]])
+    nothing = items(streamer=[1], product=[[1, 0, 0]], category=[0], title=[[0, 0]], attributes=[[1, 0]])
     assert sasrec().eval().item_encoder(**nothing).abs().sum() == 0
 
 

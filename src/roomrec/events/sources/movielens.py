@@ -78,7 +78,7 @@ class MovieLens:
             yield events._replace(rejected=rejected)
 
     def products(self) -> pa.Table:
-        """Return the movies with title and first genre.
+        """Return the movies with title, first genre, and all genres as attributes.
 
         Raises:
             SourceError: If there is neither movies.csv nor movies.dat.
@@ -90,7 +90,7 @@ class MovieLens:
             movies = pa.concat_tables(_double_colons(self._folder / "movies.dat", ("movie", "title", "genres")))
         genre = pc.list_element(pc.split_pattern(movies["genres"], "|"), 0)
         price = pa.nulls(len(movies), pa.int64())
-        return pa.table([movies["movie"], genre, movies["title"], price], schema=PRODUCT_SCHEMA)
+        return pa.table([movies["movie"], genre, movies["title"], price, movies["genres"]], schema=PRODUCT_SCHEMA)
 
     def notes(self) -> dict[str, int]:
         """Return nothing: no decision was taken on what the files say."""

@@ -1,6 +1,7 @@
 """Text of the S3-Rec kind, ``user item item ...`` a line: what users chose, in order or not, without times."""
 
 import gzip
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -9,12 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from roomrec.errors import SourceError
+from roomrec.events.schema import ATTRIBUTE_SEPARATOR
 from roomrec.events.sources.source import PRODUCT_SCHEMA, SourceBatch, batch, existing
 
 STEP_MS: Final = 1_000
 """Synthetic time between two events of one user: the log has none, so all gaps are the same and say nothing."""
 
 _WHAT = "a text file of lines `user item item ...`, oldest first, such as Beauty.txt of the S3-Rec repository"
+_WHAT_ATTRIBUTES = (
+    "a JSON object of item -> list of attributes, such as Beauty_item2attributes.json of the S3-Rec repository"
+)
 _BATCH_EVENTS = 262_144
 
 
@@ -26,6 +31,7 @@ class S3RecText:
     Args:
         path: The text file, plain or ``.gz``.
         test_path: Held-out items in the same layout, or None.
+        attributes_path: A JSON object of item to list of attributes, or None.
         ordered: Whether lines are oldest first.
         filter_seen: Whether metrics remove what a user had before.
         name: Default name of the processed dataset.
@@ -41,12 +47,16 @@ class S3RecText:
         *,
         path: str,
         test_path: str | None = None,
+        attributes_path: str | None = None,
         ordered: bool = True,
         filter_seen: bool = True,
         name: str = "s3rec_text",
     ) -> None:
         self.path = existing(path, what=_WHAT)
         self.test_path = None if test_path is None else existing(test_path, what=_WHAT)
+        self.attributes_path = None
+        if attributes_path is not None:
+            self.attributes_path = existing(attributes_path, what=_WHAT_ATTRIBUTES, key="attributes_path")
         self.ordered = ordered
         self.filter_seen = filter_seen
         self.name = name
@@ -63,8 +73,16 @@ class S3RecText:
             yield from self._read_file(self.test_path, seen, held_out=True)
 
     def products(self) -> pa.Table:
-        """Return nothing: items are known by their ids only."""
-        return PRODUCT_SCHEMA.empty_table()
+        """Return the attributes of items, where a file of them was given.
+
+        Raises:
+            SourceError: If the file holds anything else.
+        """
+        if self.attributes_path is None:
+            return PRODUCT_SCHEMA.empty_table()
+        of_item = _read_attributes(self.attributes_path)
+        rows = [{"product_id": item, "attributes": attributes} for item, attributes in of_item.items()]
+        return pa.Table.from_pylist(rows, schema=PRODUCT_SCHEMA)
 
     def notes(self) -> dict[str, int]:
         """Return nothing: no decision was taken on what the files say."""
@@ -112,3 +130,24 @@ class S3RecText:
             user_id=user_ids,
             product_id=items,
         )
+
+
+def _read_attributes(file: Path) -> dict[str, str]:
+    """Item to its attributes as the event contract writes them."""
+    try:
+        of_item = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{file} is no JSON ({error}); expected {_WHAT_ATTRIBUTES}") from error
+    if not isinstance(of_item, dict):
+        raise SourceError(f"{file} holds {type(of_item).__name__}; expected {_WHAT_ATTRIBUTES}")
+    written = {}
+    for item, attributes in of_item.items():
+        if not isinstance(attributes, list) or not all(isinstance(each, str | int) for each in attributes):
+            raise SourceError(f"{file} gives item {item!r} {attributes!r}; expected {_WHAT_ATTRIBUTES}")
+        tags = [str(each) for each in attributes]
+        if broken := [tag for tag in tags if ATTRIBUTE_SEPARATOR in tag]:
+            raise SourceError(
+                f"{file} gives item {item!r} attribute {broken[0]!r}, and {ATTRIBUTE_SEPARATOR!r} separates attributes"
+            )
+        written[item] = ATTRIBUTE_SEPARATOR.join(tags)
+    return written

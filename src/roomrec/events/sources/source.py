@@ -15,9 +15,10 @@ PRODUCT_SCHEMA: Final = pa.schema(
         pa.field("category", pa.string()),
         pa.field("title", pa.string()),
         pa.field("price_cents", pa.int64()),
+        pa.field("attributes", pa.string()),
     ]
 )
-"""What a shop's log says of its products apart from events."""
+"""What a shop's log says of its products apart from events; ``attributes`` are written as in the event contract."""
 
 
 class SourceBatch(NamedTuple):
@@ -78,17 +79,18 @@ def batch(*, num_events: int, held_out: bool = False, **columns: Any) -> SourceB
     return SourceBatch(pa.table(arrays, schema=UNCHECKED_SCHEMA), REJECTED_SCHEMA.empty_table(), held_out)
 
 
-def existing(path: str | Path, *, what: str) -> Path:
+def existing(path: str | Path, *, what: str, key: str = "path") -> Path:
     """Return the path of a file or folder that must be there.
 
     Args:
         path: Where it should be.
         what: What it is and where it comes from, for the message.
+        key: The source's setting that named it.
 
     Raises:
         SourceError: If nothing is there.
     """
     found = Path(path)
     if not found.exists():
-        raise SourceError(f"source.path: {found} does not exist; expected {what}")
+        raise SourceError(f"source.{key}: {found} does not exist; expected {what}")
     return found
