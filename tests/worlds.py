@@ -12,6 +12,7 @@ from roomrec.events.schema import EVENT_TYPE_CODES
 from roomrec.features.items import ItemFacts, item_inputs
 from roomrec.features.spec import FeatureSpec
 from roomrec.features.vocabulary import Vocabulary
+from roomrec.sequences.storage import HistoriesWriter
 
 HOUR_MS = 3_600_000
 DAY_START_MS = 1_767_225_600_000  # 2026-01-01
@@ -136,7 +137,7 @@ def _write(
     *,
     filter_seen: bool,
 ) -> Path:
-    (path / "sequences").mkdir(parents=True)
+    path.mkdir(parents=True)
     pq.write_table(vocabulary.to_table(), path / "vocabulary.parquet")
     nothing = ItemFacts(None, [], None, None, None)
     inputs = item_inputs([nothing, nothing, *facts], vocabulary=vocabulary, spec=spec)
@@ -178,23 +179,11 @@ def _write(
         pa.table({name: pa.array(column, pa.int64()) for name, column in zip(names, columns, strict=True)}),
         path / "availability.parquet",
     )
-    types = {
-        "occurred_at_ms": pa.int64(),
-        "event_type": pa.int8(),
-        "streamer_index": pa.int32(),
-        "product_index": pa.int32(),
-        "watch_time_bucket": pa.int8(),
-        "item_index": pa.int32(),
-        "room_item_index": pa.int32(),
-        "target": pa.bool_(),
-        "split": pa.int8(),
-    }
-    sequences = pa.table(
-        {"user_index": pa.array(range(2, 2 + len(histories)), pa.int64())}
-        | {name: pa.array([row[name] for row in histories], pa.list_(kind)) for name, kind in types.items()}
-    )
-    with pa.ipc.new_file(path / "sequences" / "part-00000.arrow", sequences.schema) as writer:
-        writer.write_table(sequences)
+    with HistoriesWriter(path / "sequences") as writer:
+        for row, history in enumerate(histories):
+            columns = {name: np.array(values) for name, values in history.items()}
+            lengths = np.array([len(history["split"])])
+            writer.append(user_index=np.array([2 + row]), lengths=lengths, columns=columns)
     summary = {
         "users": len(histories),
         "items": len(facts),

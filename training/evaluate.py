@@ -51,7 +51,7 @@ def run(config: DictConfig) -> EvaluationResult:
     from training.evaluation.candidates import Candidates
     from training.evaluation.encoder_scorer import EncoderScorer
     from training.evaluation.plot import plot_report
-    from training.evaluation.ranking import rank_queries, sample_queries
+    from training.evaluation.ranking import rank_queries
     from training.evaluation.report import headline, markdown, measure
     from training.evaluation.segments import is_repeat
     from training.evaluation.trained_run import choose_device, open_run
@@ -59,7 +59,7 @@ def run(config: DictConfig) -> EvaluationResult:
     began = time.monotonic()
     trained = open_run(run_folder, data_dir=Path(config.data_dir), dataset=config.dataset)
     dataset = trained.dataset
-    queries = sample_queries(dataset.queries(config.split), max_queries=config.max_queries)
+    queries = dataset.queries(config.split, max_queries=config.max_queries)
     candidates = Candidates(dataset, queries)
     device = choose_device(config.device)
     model = EncoderScorer(

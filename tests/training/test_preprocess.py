@@ -158,7 +158,7 @@ def test_twice_gives_the_same_bytes(tmp_path):
     first, second = (contents(tmp_path / folder) for folder in ("first", "second"))
     assert first.keys() == second.keys()
     assert [file for file in first if first[file] != second[file]] == []
-    assert len([file for file in first if "sequences" in file]) == 2
+    assert len([file for file in first if "sequences" in file]) == 11
 
 
 def test_the_number_of_partitions_changes_nothing_but_the_files(tmp_path):
@@ -255,6 +255,42 @@ def test_a_public_text_log_is_split_leave_one_out(tmp_path):
     assert summary["splits"]["train"] == {"events": 5, "targets": 5, "users": 3}
 
 
+def test_attributes_of_a_public_text_log_are_all_known(tmp_path):
+    (tmp_path / "log.txt").write_text("1 7 8 9 7\n2 8 9 5\n3 6 7\n")
+    (tmp_path / "attributes.json").write_text('{"7": [3, 1], "8": [1], "5": [4, 1, 4], "6": []}')
+    paths = [f"source.path={tmp_path / 'log.txt'}", f"source.attributes_path={tmp_path / 'attributes.json'}"]
+    preprocess(tmp_path, "source=s3rec_text", "features.max_attributes=2", *paths)
+    dataset = ProcessedDataset.open(tmp_path / "out")
+    assert dataset.vocabulary.ids("attribute").to_pylist() == ["1", "3", "4"]  # 1 of three items, the others of one
+    assert (dataset.spec.num_attributes, dataset.spec.max_attributes) == (5, 2)
+    # PAD, OOV, then 7, 8, 9, 5 and 6
+    assert dataset.items.attributes.tolist() == [[0, 0], [0, 0], [3, 2], [2, 0], [0, 0], [4, 2], [0, 0]]
+    assert dataset.item_rows["attributes"].to_pylist() == [None, None, "3|1", "1", None, "4|1|4", ""]
+
+
+def test_attributes_first_heard_of_after_training_are_unknown(tmp_path):
+    said = {
+        "01": {"category": "wear", "title": "Silk", "attributes": "outlet"},
+        "02": {"attributes": "soft|brand:northwind"},
+        "10": {"attributes": "outlet|brand:tom"},
+        "11": {"attributes": "hard"},  # not the first listing
+        "17": {"attributes": "soft|hard"},
+    }
+    events = [each | ({"context": said[each["event_id"]]} if each["event_id"] in said else {}) for each in EVENTS]
+    _, dataset = live(tmp_path, events=events)
+    assert dataset.vocabulary.ids("attribute").to_pylist() == ["brand:northwind", "outlet", "soft"]
+    # silk and wool, the cold cup, then the rooms r1, r2 and r3
+    assert dataset.items.attributes[2:, :3].tolist() == [
+        [4, 2, 0],
+        [0, 0, 0],
+        [4, 1, 0],
+        [3, 0, 0],
+        [3, 1, 0],
+        [0, 0, 0],
+    ]
+    assert dataset.item_rows["attributes"].to_pylist()[6:] == ["outlet|brand:tom", None]
+
+
 def test_a_log_without_order_asks_each_user_once(tmp_path):
     (tmp_path / "train.txt").write_text("0 5 6 7\n1 7\n")
     (tmp_path / "test.txt").write_text("0 8 9\n1 5\n")
@@ -308,7 +344,7 @@ def test_settings_that_make_no_sense_are_named(tmp_path):
         preprocess(tmp_path, f"source.path={log}", "shuffle.runner=spark")
     with pytest.raises(ConfigurationError, match=r"labels\.target_types holds entre: choose of enter, watch"):
         preprocess(tmp_path, f"source.path={log}", "labels.target_types=[entre]")
-    for key in ("events_per_partition", "shuffle.files_at_once", "vocabulary.min_count", "features.max_products"):
+    for key in ("events_per_partition", "shuffle.files_at_once", "features.max_products", "features.max_attributes"):
         with pytest.raises(ConfigurationError, match=f"{key} is 0: expected a whole number of at least 1"):
             preprocess(tmp_path, f"source.path={log}", f"{key}=0")
     with pytest.raises(ConfigurationError, match=r"name is '\.\./elsewhere': expected the name of a folder"):

@@ -8,12 +8,13 @@ import pytest
 
 from roomrec.features.as_of import PRODUCT_KIND, ROOM_KIND, AvailabilityTimeline
 from roomrec.metrics import hit_rate
-from roomrec.sequences.dataset import ProcessedDataset, Queries
+from roomrec.sequences.dataset import ProcessedDataset
+from roomrec.sequences.queries import Queries, select_queries
 from tests.worlds import DAY_START_MS, HOUR_MS, write_shop
 from training.evaluation.candidates import Candidates
 from training.evaluation.item_knn import ItemKnn
 from training.evaluation.popularity import Popularity, RecentPopularity, train_counts
-from training.evaluation.ranking import best_first, rank_queries, sample_queries, select_queries
+from training.evaluation.ranking import best_first, rank_queries
 from training.evaluation.segments import is_repeat
 
 
@@ -59,7 +60,7 @@ def live(tmp_path: Path, queries: dict[str, list[int]]) -> tuple[ProcessedDatase
     intervals.append((4, 7, 400, 2000))
     dataset = ProcessedDataset(
         summary=base.summary | {"knows_availability": True},
-        vocabulary=base.vocabulary,
+        vocabulary_file=base.vocabulary_file,
         items=base.items._replace(
             kind=np.array([0, 0, *[PRODUCT_KIND] * 4, *[ROOM_KIND] * 2], dtype=np.int8),
             streamer=np.array([0, 0, 0, 0, 0, 0, 2, 3]),
@@ -160,10 +161,9 @@ def test_a_log_without_order_ranks_all_targets_of_a_user_together(tmp_path):
 def test_a_sample_is_fixed_and_whole(tmp_path):
     dataset = shop(tmp_path / "bag", [[0, 1, 2, 3], [4, 0, 3], [1, 2, 3, 0, 4]], num_products=5, ordered=False)
     queries = dataset.queries("train")
-    assert sample_queries(queries, max_queries=None) is queries
-    assert sample_queries(queries, max_queries=3) is queries
-    some = sample_queries(queries, max_queries=2)
-    again = sample_queries(queries, max_queries=2)
+    assert dataset.queries("train", max_queries=3).row.tolist() == queries.row.tolist() == [0, 1, 2]
+    some = dataset.queries("train", max_queries=2)
+    again = dataset.queries("train", max_queries=2)
     assert some.row.tolist() == again.row.tolist() == sorted(some.row.tolist())
     assert len(some.targets) == some.target_offsets[-1]
     last = select_queries(queries, np.array([2, 0]))

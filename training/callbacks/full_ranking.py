@@ -11,7 +11,7 @@ from roomrec.metrics.recall import recall
 from roomrec.sequences.dataset import ProcessedDataset
 from training.evaluation.candidates import Candidates
 from training.evaluation.encoder_scorer import EncoderScorer
-from training.evaluation.ranking import rank_queries, sample_queries
+from training.evaluation.ranking import rank_queries
 
 
 class FullRankingValidation(Callback):
@@ -30,12 +30,12 @@ class FullRankingValidation(Callback):
         self._dataset = dataset
         self._max_sequence_length = max_sequence_length
         self._ks = list(ks)
-        self._queries = sample_queries(dataset.queries("validation"), max_queries=max_queries)
+        self._queries = dataset.queries("validation", max_queries=max_queries)
         self._candidates = Candidates(dataset, self._queries)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log HR, NDCG and recall."""
-        metrics = self.measure(pl_module.model)
+        metrics = self.measure(pl_module.evaluated)
         pl_module.log_dict({f"val_{name}": value for name, value in metrics.items()}, sync_dist=True)
 
     def measure(self, model: nn.Module) -> dict[str, float]:

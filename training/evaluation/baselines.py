@@ -5,7 +5,8 @@ from typing import Any
 
 from hydra.utils import get_object, instantiate
 
-from roomrec.sequences.dataset import ProcessedDataset, Queries
+from roomrec.sequences.dataset import ProcessedDataset
+from roomrec.sequences.queries import Queries
 from training.evaluation.popularity import RecentPopularity
 from training.evaluation.ranking import Scorer
 

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from roomrec.features.as_of import PRODUCT_KIND, ROOM_KIND
 from roomrec.ids import OOV_INDEX, PAD_INDEX
-from roomrec.sequences.dataset import ProcessedDataset, Queries
+from roomrec.sequences.dataset import ProcessedDataset
+from roomrec.sequences.queries import Queries
 
 ROOM_FEED: Final = "room_feed"
 """Which live room to enter."""

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from roomrec.batches.collate import collate_histories, collate_items
-from roomrec.sequences.dataset import ProcessedDataset, Queries
+from roomrec.sequences.dataset import ProcessedDataset
+from roomrec.sequences.queries import Queries
 
 _USERS_AT_ONCE: Final = 256
 _ITEMS_AT_ONCE: Final = 8192

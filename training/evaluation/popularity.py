@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from roomrec.ids import FIRST_INDEX
-from roomrec.sequences.dataset import TRAIN_SPLIT, ProcessedDataset, Queries
+from roomrec.sequences.dataset import TRAIN_SPLIT, ProcessedDataset
+from roomrec.sequences.queries import Queries
 
 _STEP_MS: Final = 5 * 60_000
 _HOUR_MS: Final = 3_600_000

@@ -3,7 +3,7 @@
 Example::
 
     dataset = ProcessedDataset.open(path)
-    queries = sample_queries(dataset.queries("validation"), max_queries=20_000)
+    queries = dataset.queries("validation", max_queries=20_000)
     scorer = EncoderScorer(dataset, queries, user_encoder=..., item_encoder=..., max_sequence_length=50)
     ranking = rank_queries(dataset, queries, scorer, num_shown=0)
     ndcg(ranking.ranks, queries.target_offsets, k=10).mean()
@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from roomrec.ids import PAD_INDEX
 from roomrec.metrics import pessimistic_ranks
-from roomrec.sequences.dataset import ProcessedDataset, Queries
+from roomrec.sequences.dataset import ProcessedDataset
+from roomrec.sequences.queries import Queries
 from training.evaluation.candidates import Candidates
 
 Int64Array = npt.NDArray[np.int64]
@@ -118,35 +119,3 @@ def best_first(scores: Float32Array, k: int) -> Int64Array:
     places = np.argpartition(scores, len(scores) - kept)[len(scores) - kept :] if kept else np.empty(0, dtype=np.int64)
     places = places[np.isfinite(scores[places])]
     return places[np.argsort(-scores[places], kind="stable")]
-
-
-def sample_queries(queries: Queries, *, max_queries: int | None, seed: int = 0) -> Queries:
-    """Keep a random part of the queries, the same for the same seed, in their order.
-
-    Args:
-        queries: All queries.
-        max_queries: The most to keep; None keeps all.
-        seed: Of the choice.
-    """
-    num_queries = len(queries.row)
-    if max_queries is None or num_queries <= max_queries:
-        return queries
-    chosen = np.random.default_rng(seed).choice(num_queries, size=max_queries, replace=False)
-    return select_queries(queries, np.sort(chosen))
-
-
-def select_queries(queries: Queries, numbers: Int64Array) -> Queries:
-    """Return the queries with these numbers, in that order, their targets with them."""
-    counts = np.diff(queries.target_offsets)[numbers]
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-    places = np.repeat(queries.target_offsets[numbers], counts) + within
-    return Queries(
-        row=queries.row[numbers],
-        stop=queries.stop[numbers],
-        at_ms=queries.at_ms[numbers],
-        target_offsets=offsets,
-        targets=queries.targets[places],
-        room_item_index=queries.room_item_index[numbers],
-        kind=queries.kind[numbers],
-    )

@@ -8,10 +8,11 @@ import numpy.typing as npt
 from rich.table import Table
 
 from roomrec.metrics import coverage, hit_rate, ndcg, novelty, recall, reciprocal_rank
-from roomrec.sequences.dataset import ProcessedDataset, Queries
+from roomrec.sequences.dataset import ProcessedDataset
+from roomrec.sequences.queries import Queries, select_queries
 from training.evaluation.candidates import CATALOGUE, ROOM_FEED, ROOM_PRODUCTS, Candidates
 from training.evaluation.popularity import train_counts
-from training.evaluation.ranking import Ranking, select_queries
+from training.evaluation.ranking import Ranking
 
 SURFACES: Final = (ROOM_FEED, CATALOGUE, ROOM_PRODUCTS)
 """In the order of tables; the first one a dataset has gives the headline numbers."""

@@ -5,7 +5,8 @@ import numpy.typing as npt
 
 from roomrec.features.as_of import ROOM_KIND
 from roomrec.ids import FIRST_INDEX
-from roomrec.sequences.dataset import ProcessedDataset, Queries
+from roomrec.sequences.dataset import ProcessedDataset
+from roomrec.sequences.queries import Queries
 
 
 def is_repeat(dataset: ProcessedDataset, queries: Queries) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,8 @@ from torch import nn
 
 from roomrec.errors import ConfigurationError, DatasetError
 from roomrec.sequences.dataset import ProcessedDataset
-from training.run_folder import code_revision, load_trained_model
+from training.environment import code_revision
+from training.run_folder import load_trained_model
 from training.settings import require_dataset
 
 
@@ -47,7 +48,7 @@ def open_run(folder: Path, *, data_dir: Path, dataset: str | None = None) -> Tra
     trained = load_trained_model(folder)
     dataset_folder = require_dataset(dataset or trained.config.dataset, data_dir)
     opened = ProcessedDataset.open(dataset_folder)
-    if opened.vocabulary.fingerprint() != trained.vocabulary_fingerprint:
+    if opened.vocabulary_fingerprint != trained.vocabulary_fingerprint:
         raise DatasetError(
             f"{dataset_folder} has another vocabulary than {folder} was trained with: choose the right dataset=..., or "
             "train again"

@@ -1,4 +1,4 @@
-"""Step 4: one partition of users after another becomes histories with labels and splits, as Arrow files."""
+"""Step 4: one partition of users after another becomes histories with labels and splits."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,9 +15,11 @@ from roomrec.events.schema import EVENT_TYPE_CODES
 from roomrec.features.vocabulary import Vocabulary
 from roomrec.ids import OOV_INDEX, PAD_INDEX
 from roomrec.sequences.dataset import SPLITS
+from roomrec.sequences.histories import Histories
 from roomrec.sequences.history import HISTORY_EVENT_TYPES, ViewerEvents, build_history
 from roomrec.sequences.labels import label_targets
 from roomrec.sequences.splitting import Splitting, UnsplitHistories
+from roomrec.sequences.storage import EVENT_COLUMNS, HistoriesWriter
 from training.preprocessing.items import Items
 from training.preprocessing.rooms import Rooms, room_numbers
 from training.preprocessing.shuffle import Shuffle
@@ -74,14 +76,14 @@ class HistoryBuilder:
     ordered: bool
     filter_seen: bool
 
-    def build(self, events: pa.Table) -> pa.Table:
+    def build(self, events: pa.Table) -> Histories:
         """Build the histories of all users of a partition.
 
         Args:
             events: Viewer events in the order of the log.
 
         Returns:
-            One row for each user that has a history, by user index, unknown users by id.
+            The users that have a history, by user index, unknown users by id.
         """
         users = events["user_id"].combine_chunks().dictionary_encode()
         names: list[str] = users.dictionary.to_pylist()
@@ -137,12 +139,12 @@ class HistoryBuilder:
             self.boundaries,
         )
         columns = {
-            "event_type": history.event_type.astype(np.int8),
-            "streamer_index": history.streamer_index.astype(np.int32),
-            "product_index": history.product_index.astype(np.int32),
-            "watch_time_bucket": history.watch_time_bucket.astype(np.int8),
-            "item_index": item.astype(np.int32),
-            "room_item_index": room_item.astype(np.int32),
+            "event_type": history.event_type,
+            "streamer_index": history.streamer_index,
+            "product_index": history.product_index,
+            "watch_time_bucket": history.watch_time_bucket,
+            "item_index": item,
+            "room_item_index": room_item,
             "target": target,
             "split": split,
         }
@@ -151,11 +153,11 @@ class HistoryBuilder:
             by_split = np.lexsort((split, history.user))
             columns = {name: column[by_split] for name, column in columns.items()}
         columns = {"occurred_at_ms": history.occurred_at_ms} | columns
-        lists = {
-            name: pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(column))
-            for name, column in columns.items()
-        }
-        return pa.table({"user_index": pa.array(index[order][present])} | lists)
+        return Histories(
+            user_index=index[order][present],
+            offsets=offsets,
+            **{name: column.astype(EVENT_COLUMNS[name]) for name, column in columns.items()},
+        )
 
     def _encode(self, namespace: str, ids: pa.ChunkedArray) -> Int64Array:
         """Indices of many ids by way of the distinct ones, so that a partition costs what it holds."""
@@ -186,25 +188,24 @@ def write_histories(
         shuffle: Brings the events of a user together.
         builder: Builds the histories.
         work: Folder to work in.
-        folder: Where ``part-*.arrow`` go.
+        folder: Where the columns go.
         num_partitions: Partitions to shuffle into.
         advance: Told the number of events of each partition that was written.
     """
-    folder.mkdir()
     written = Written()
-    num_files = 0
     shuffle.partition(
         files, work, key="user_id", columns=_COLUMNS, num_partitions=num_partitions, event_types=_HISTORY_CODES
     )
-    for events in shuffle.partitions(work, _COLUMNS):
-        histories = builder.build(events)
-        if len(histories):
-            file = folder / f"part-{num_files:05d}.arrow"
-            with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, histories.schema) as writer:
-                writer.write_table(histories)
-            num_files += 1
+    with HistoriesWriter(folder) as writer:
+        for events in shuffle.partitions(work, _COLUMNS):
+            histories = builder.build(events)
+            writer.append(
+                user_index=histories.user_index,
+                lengths=np.diff(histories.offsets),
+                columns={name: getattr(histories, name) for name in EVENT_COLUMNS},
+            )
             _count(histories, written)
-        advance(len(events))
+            advance(len(events))
     return written
 
 
@@ -222,15 +223,12 @@ def _offsets(user: Int64Array) -> tuple[Int64Array, Int64Array]:
     return user[first], np.append(first, len(user)).astype(np.int64)
 
 
-def _count(histories: pa.Table, written: Written) -> None:
-    columns = histories.combine_chunks()
-    offsets, split = (columns["split"].chunk(0).offsets.to_numpy(), columns["split"].chunk(0).flatten().to_numpy())
-    target = columns["target"].chunk(0).flatten().to_numpy(zero_copy_only=False)
-    user = np.repeat(np.arange(len(columns)), np.diff(offsets))
-    written.num_sequences += len(columns)
-    written.num_events += len(split)
+def _count(histories: Histories, written: Written) -> None:
+    user = np.repeat(np.arange(len(histories.user_index)), np.diff(histories.offsets))
+    written.num_sequences += len(histories.user_index)
+    written.num_events += len(histories.split)
     for name, code in SPLITS.items():
-        asked = (split == code) & target
-        written.splits[name]["events"] += int((split == code).sum())
+        asked = (histories.split == code) & histories.target
+        written.splits[name]["events"] += int((histories.split == code).sum())
         written.splits[name]["targets"] += int(asked.sum())
         written.splits[name]["users"] += len(np.unique(user[asked]))

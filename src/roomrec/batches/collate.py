@@ -13,7 +13,8 @@ from roomrec.batches.batch import HistoryBatch, ItemBatch
 from roomrec.features.spec import ITEM_INPUTS
 from roomrec.features.transforms import time_gap_buckets
 from roomrec.ids import PAD_INDEX
-from roomrec.sequences.dataset import Histories, ItemTable
+from roomrec.sequences.dataset import ItemTable
+from roomrec.sequences.histories import Histories
 
 Int64Array = npt.NDArray[np.int64]
 

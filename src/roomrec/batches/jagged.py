@@ -12,7 +12,8 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from roomrec.batches.collate import Stretches
 from roomrec.ids import PAD_INDEX
-from roomrec.sequences.dataset import Histories, ItemTable
+from roomrec.sequences.dataset import ItemTable
+from roomrec.sequences.histories import Histories
 
 USER_KEYS: Final = ("user", "history_streamer", "history_product")
 """Features of a user: the id, and the streamers and products of the history."""

@@ -7,9 +7,10 @@ from roomrec.batches.batch import SequenceBatch
 from roomrec.batches.candidates import collate_candidates
 from roomrec.batches.collate import collate_histories, collate_items, lay_out, left_padded_places
 from roomrec.batches.negatives import NegativeSampler
-from roomrec.batches.sampler import LengthBuckets
+from roomrec.batches.sampler import Examples, LengthBuckets
 from roomrec.errors import DatasetError
 from roomrec.sequences.dataset import ProcessedDataset
+from roomrec.sequences.histories import Histories, block_bounds, cut_block
 from roomrec.sequences.windows import NOTHING_TO_LEARN, cut_windows, train_stops, train_targets, with_targets
 
 
@@ -43,12 +44,10 @@ class SequenceBatches:
         self._items = dataset.items
         self._negatives = negatives
         self._seed = seed
-        self._target = train_targets(histories)
-        windows = cut_windows(histories.offsets[:-1], train_stops(histories), max_sequence_length=max_sequence_length)
-        self._windows = with_targets(windows, self._target)
-        if not len(self._windows.row):
+        windows = WindowBlocks(histories, max_sequence_length=max_sequence_length)
+        if not windows.counts.sum():
             raise DatasetError(NOTHING_TO_LEARN)
-        self._buckets = LengthBuckets(self._windows.stop - self._windows.start, batch_size=batch_size, seed=seed)
+        self._buckets = LengthBuckets(windows, batch_size=batch_size, seed=seed)
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -60,11 +59,10 @@ class SequenceBatches:
             epoch: Counted from 0.
             step: Place in the epoch, below ``len(self)``.
         """
-        chosen = self._buckets.batch(epoch, step)
-        row, start, stop = (column[chosen] for column in self._windows)
+        row, start, stop = self._buckets.batch(epoch, step)
         stretches = lay_out(start, stop - 1)
         follower = stretches.place + 1
-        has_target = self._target[follower]
+        has_target = train_targets(self._histories, follower)
         follower = follower[has_target]
         positive = self._histories.item_index[follower].astype(np.int64)
         rng = np.random.default_rng((self._seed, epoch, step))
@@ -76,4 +74,35 @@ class SequenceBatches:
             target_place=torch.from_numpy(left_padded_places(stretches)[has_target]),
             items=collate_items(self._items, distinct),
             candidates=candidates,
+        )
+
+
+class WindowBlocks:
+    """The windows of all training histories, cut when they are asked for; columns are those of ``Windows``.
+
+    Args:
+        histories: Everybody's events.
+        max_sequence_length: L, the most inputs of a window.
+    """
+
+    def __init__(self, histories: Histories, *, max_sequence_length: int) -> None:
+        self._histories = histories
+        self._max_sequence_length = max_sequence_length
+        self._bounds = block_bounds(histories.offsets)
+        self.counts = np.array([len(self.block(number).length) for number in range(len(self._bounds) - 1)])
+
+    def block(self, number: int) -> Examples:
+        """Return the windows of a block, users in order."""
+        cut = cut_block(self._histories, int(self._bounds[number]), int(self._bounds[number + 1]))
+        windows = with_targets(
+            cut_windows(
+                cut.histories.offsets[:-1],
+                train_stops(cut.histories),
+                max_sequence_length=self._max_sequence_length,
+            ),
+            train_targets(cut.histories),
+        )
+        length = windows.stop - windows.start
+        return Examples(
+            length, (windows.row + cut.first_row, windows.start + cut.first_event, windows.stop + cut.first_event)
         )

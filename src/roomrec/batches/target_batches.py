@@ -7,9 +7,10 @@ from roomrec.batches.candidates import collate_candidates
 from roomrec.batches.collate import Stretches, lay_out
 from roomrec.batches.jagged import join_users_and_items
 from roomrec.batches.negatives import NegativeSampler
-from roomrec.batches.sampler import LengthBuckets
+from roomrec.batches.sampler import Examples, LengthBuckets
 from roomrec.errors import DatasetError
 from roomrec.sequences.dataset import ProcessedDataset
+from roomrec.sequences.histories import Histories, block_bounds, cut_block
 from roomrec.sequences.windows import NOTHING_TO_LEARN, train_stops, train_targets
 
 
@@ -46,16 +47,10 @@ class TargetBatches:
         self._negatives = negatives
         self._max_sequence_length = max_sequence_length
         self._seed = seed
-        stops = train_stops(histories)
-        place = np.flatnonzero(train_targets(histories))
-        row = np.searchsorted(histories.offsets, place, side="right") - 1
-        stop = place if dataset.ordered else stops[row]
-        length = stop - histories.offsets[row] - (0 if dataset.ordered else 1)
-        kept = length > 0
-        if not kept.any():
+        targets = TargetBlocks(histories, ordered=dataset.ordered, max_sequence_length=max_sequence_length)
+        if not targets.counts.sum():
             raise DatasetError(NOTHING_TO_LEARN)
-        self._place, self._row, self._stop = place[kept], row[kept], stop[kept]
-        self._buckets = LengthBuckets(np.minimum(length[kept], max_sequence_length), batch_size=batch_size, seed=seed)
+        self._buckets = LengthBuckets(targets, batch_size=batch_size, seed=seed)
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -68,8 +63,7 @@ class TargetBatches:
             step: Place in the epoch, below ``len(self)``.
         """
         rng = np.random.default_rng((self._seed, epoch, step))
-        chosen = self._buckets.batch(epoch, step)
-        place, row, stop = self._place[chosen], self._row[chosen], self._stop[chosen]
+        place, row, stop = self._buckets.batch(epoch, step)
         start = self._histories.offsets[row]
         if self._ordered:
             stretches = lay_out(np.maximum(start, stop - self._max_sequence_length), stop)
@@ -83,8 +77,39 @@ class TargetBatches:
             features=join_users_and_items(
                 self._histories, row=row, stretches=stretches, items=self._items, item_index=distinct
             ),
-            num_users=len(chosen),
+            num_users=len(place),
             candidates=candidates,
+        )
+
+
+class TargetBlocks:
+    """All training targets that have a history; columns: the target's place, its user's row, where its history stops.
+
+    Args:
+        histories: Everybody's events.
+        ordered: Whether a history stops at its target, or holds all else that the user has in the train split.
+        max_sequence_length: L, the most events of a history.
+    """
+
+    def __init__(self, histories: Histories, *, ordered: bool, max_sequence_length: int) -> None:
+        self._histories = histories
+        self._ordered = ordered
+        self._max_sequence_length = max_sequence_length
+        self._bounds = block_bounds(histories.offsets)
+        self.counts = np.array([len(self.block(number).length) for number in range(len(self._bounds) - 1)])
+
+    def block(self, number: int) -> Examples:
+        """Return the targets of a block, in order."""
+        cut = cut_block(self._histories, int(self._bounds[number]), int(self._bounds[number + 1]))
+        place = np.flatnonzero(train_targets(cut.histories))
+        row = np.searchsorted(cut.histories.offsets, place, side="right") - 1
+        stop = place if self._ordered else train_stops(cut.histories)[row]
+        length = stop - cut.histories.offsets[row] - (0 if self._ordered else 1)
+        kept = length > 0
+        place, row, stop = (column[kept] for column in (place, row, stop))
+        return Examples(
+            np.minimum(length[kept], self._max_sequence_length),
+            (place + cut.first_event, row + cut.first_row, stop + cut.first_event),
         )
 
 

@@ -102,7 +102,7 @@ def write_bundle(
         model_kind=model_kind,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         feature_spec=dataset.spec,
-        vocabulary_fingerprint=dataset.vocabulary.fingerprint(),
+        vocabulary_fingerprint=dataset.vocabulary_fingerprint,
         max_sequence_length=max_sequence_length,
         embedding_dim=embedding_dim,
         files=hash_files(folder),

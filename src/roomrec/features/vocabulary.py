@@ -1,19 +1,24 @@
 """The only door between external ids and dense indices."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from roomrec.errors import VocabularyError
 from roomrec.ids import FIRST_INDEX, OOV_INDEX, PAD_INDEX
 
 NAMESPACES: Final = ("user", "streamer", "product", "category", "attribute")
 """The kinds of id a vocabulary knows, each counted from ``FIRST_INDEX`` on its own."""
+
+_NUM_ALWAYS: Final = 4
+_IDS_AT_ONCE: Final = 65_536
 
 VOCABULARY_SCHEMA: Final = pa.schema(
     [
@@ -101,14 +106,7 @@ class Vocabulary:
 
     def fingerprint(self) -> str:
         """Return the sha256 of every id in order: equal exactly when all indices mean the same."""
-        digest = hashlib.sha256()
-        for namespace in NAMESPACES:
-            if namespace == "attribute" and not len(self._ids[namespace]):
-                continue  # so that a vocabulary from before there were attributes keeps its fingerprint
-            digest.update(f"\x1d{namespace}\x1d".encode())
-            for name in self._ids[namespace].to_pylist():
-                digest.update(name.encode() + b"\x1e")
-        return digest.hexdigest()
+        return _fingerprint(self._ids.items())
 
     def to_table(self) -> pa.Table:
         """Return the vocabulary in ``VOCABULARY_SCHEMA``."""
@@ -143,3 +141,43 @@ class Vocabulary:
             column = rows["id"]
             ids[namespace] = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
         return cls(ids)
+
+
+def fingerprint_of_file(path: Path) -> str:
+    """Return the fingerprint of the vocabulary in a Parquet file, a few ids in memory at a time.
+
+    Args:
+        path: What ``to_table`` wrote.
+
+    Raises:
+        VocabularyError: If the file holds another namespace, or has not the columns of a vocabulary.
+    """
+    file = pq.ParquetFile(path)
+    if not file.schema_arrow.equals(VOCABULARY_SCHEMA):
+        raise VocabularyError(
+            f"{path} has columns {file.schema_arrow.names}, expected those of a vocabulary, {VOCABULARY_SCHEMA.names}"
+        )
+    return _fingerprint(
+        (namespace, rows.filter(pc.equal(rows["namespace"], namespace))["id"])
+        for rows in file.iter_batches(batch_size=_IDS_AT_ONCE, columns=["namespace", "id"])
+        for namespace in pc.unique(rows["namespace"]).to_pylist()
+    )
+
+
+def _fingerprint(pieces: Iterable[tuple[str, pa.Array]]) -> str:
+    """Digest ids that come namespace by namespace, each in one or several pieces."""
+    digest = hashlib.sha256()
+    begun = 0
+    for namespace, ids in pieces:
+        if namespace not in NAMESPACES[max(begun - 1, 0) :]:
+            raise VocabularyError(f"namespace {namespace!r} is unknown or out of order; in order {list(NAMESPACES)}")
+        stop = NAMESPACES.index(namespace) + 1
+        if not len(ids):
+            continue
+        digest.update("".join(f"\x1d{name}\x1d" for name in NAMESPACES[begun:stop]).encode())
+        begun = max(begun, stop)
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            digest.update("".join(f"{name}\x1e" for name in ids[start : start + _IDS_AT_ONCE].to_pylist()).encode())
+    # what came later than categories leaves no trace while it is empty, so that older vocabularies keep theirs
+    digest.update("".join(f"\x1d{name}\x1d" for name in NAMESPACES[begun:_NUM_ALWAYS]).encode())
+    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """A processed dataset as preprocessing left it: histories, items, availability, and the questions of evaluation."""
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -12,7 +13,10 @@ import pyarrow.parquet as pq
 from roomrec.errors import DatasetError
 from roomrec.features.as_of import PRODUCT_KIND, ROOM_KIND, AvailabilityTimeline
 from roomrec.features.spec import FeatureSpec
-from roomrec.features.vocabulary import Vocabulary
+from roomrec.features.vocabulary import Vocabulary, fingerprint_of_file
+from roomrec.sequences.histories import Histories
+from roomrec.sequences.queries import Queries, draw_queries
+from roomrec.sequences.storage import map_columns
 
 TRAIN_SPLIT: Final = 0
 """Events a model may learn from."""
@@ -27,33 +31,6 @@ SPLITS: Final = {"train": TRAIN_SPLIT, "validation": VALIDATION_SPLIT, "test": T
 """Split names and codes."""
 
 Int64Array = npt.NDArray[np.int64]
-
-
-class Histories(NamedTuple):
-    """Whole histories of U users, one after another, each oldest first, T events in all, mapped from disk."""
-
-    user_index: Int64Array
-    """[U]"""
-    offsets: Int64Array
-    """[U + 1]"""
-    occurred_at_ms: Int64Array
-    """[T]"""
-    event_type: npt.NDArray[np.int8]
-    """[T] codes"""
-    streamer_index: npt.NDArray[np.int32]
-    """[T]"""
-    product_index: npt.NDArray[np.int32]
-    """[T]"""
-    watch_time_bucket: npt.NDArray[np.int8]
-    """[T]"""
-    item_index: npt.NDArray[np.int32]
-    """[T] the product of a product event, else the room; PAD if neither"""
-    room_item_index: npt.NDArray[np.int32]
-    """[T] the room it happened in, or PAD"""
-    target: npt.NDArray[np.bool_]
-    """[T] whether it is a positive label"""
-    split: npt.NDArray[np.int8]
-    """[T]"""
 
 
 class ItemTable(NamedTuple):
@@ -79,25 +56,6 @@ class ItemTable(NamedTuple):
     """[V, max_attributes]"""
 
 
-class Queries(NamedTuple):
-    """Q questions "what did this viewer choose next?", with what may be known when asking."""
-
-    row: Int64Array
-    """[Q] row of Histories"""
-    stop: Int64Array
-    """[Q] the history is the user's events before this place"""
-    at_ms: Int64Array
-    """[Q] when the choice was made"""
-    target_offsets: Int64Array
-    """[Q + 1]"""
-    targets: Int64Array
-    """[sum] item indices chosen"""
-    room_item_index: Int64Array
-    """[Q] for a product chosen inside a room, that room, else PAD"""
-    kind: npt.NDArray[np.int8]
-    """[Q] kind of what was chosen"""
-
-
 class ProcessedDataset:
     """What training, evaluation and export read.
 
@@ -111,7 +69,7 @@ class ProcessedDataset:
         self,
         *,
         summary: dict[str, Any],
-        vocabulary: Vocabulary,
+        vocabulary_file: Path,
         items: ItemTable,
         item_rows: pa.Table,
         availability: AvailabilityTimeline,
@@ -119,7 +77,7 @@ class ProcessedDataset:
     ) -> None:
         self.summary = summary
         self.spec = FeatureSpec.from_dict(summary["feature_spec"])
-        self.vocabulary = vocabulary
+        self.vocabulary_file = vocabulary_file
         self.items = items
         self.item_rows = item_rows
         self.availability = availability
@@ -141,20 +99,30 @@ class ProcessedDataset:
         if not summary_file.exists():
             raise DatasetError(f"{path} has no summary.json, so preprocessing did not finish: run it again")
         summary = json.loads(summary_file.read_text())
-        vocabulary = Vocabulary.from_table(pq.read_table(path / "vocabulary.parquet"))
-        if vocabulary.fingerprint() != summary["vocabulary_fingerprint"]:
+        vocabulary_file = path / "vocabulary.parquet"
+        if fingerprint_of_file(vocabulary_file) != summary["vocabulary_fingerprint"]:
             raise DatasetError(
                 f"vocabulary.parquet in {path} is not the one summary.json was written with: preprocess again"
             )
         rows = pq.read_table(path / "items.parquet")
         return cls(
             summary=summary,
-            vocabulary=vocabulary,
+            vocabulary_file=vocabulary_file,
             items=_item_table(rows, max_attributes=FeatureSpec.from_dict(summary["feature_spec"]).max_attributes),
             item_rows=rows,
             availability=_timeline(pq.read_table(path / "availability.parquet")),
-            histories=_histories(sorted((path / "sequences").glob("part-*.arrow")), path),
+            histories=_histories(path / "sequences"),
         )
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The ids behind the indices, read when first asked for: training never does, so it holds no row a user."""
+        return Vocabulary.from_table(pq.read_table(self.vocabulary_file))
+
+    @property
+    def vocabulary_fingerprint(self) -> str:
+        """What the vocabulary's indices mean, in 64 letters."""
+        return str(self.summary["vocabulary_fingerprint"])
 
     @property
     def ordered(self) -> bool:
@@ -171,37 +139,33 @@ class ProcessedDataset:
         """Whether metrics remove what the user had before."""
         return bool(self.summary["filter_seen"])
 
-    def queries(self, split: str) -> Queries:
-        """Return the questions of a split.
+    def queries(self, split: str, *, max_queries: int | None = None, seed: int = 0) -> Queries:
+        """Return the questions of a split, or a random part of them, the same for the same seed, in order.
 
         An ordered log gives one question for each target event of the split, with everything before it as history; a
         log without order gives one for each user, with all targets of the split, and the splits before it as history.
 
         Args:
             split: ``train``, ``validation`` or ``test``.
+            max_queries: The most to draw; None takes all. Only what is drawn takes memory.
+            seed: Of the draw.
 
         Raises:
             DatasetError: If the split holds no target.
         """
-        histories = self.histories
-        chosen = np.flatnonzero(histories.target & (histories.split == SPLITS[split]) & (histories.item_index > 1))
-        if not len(chosen):
+        queries = draw_queries(
+            self.histories,
+            self.items.kind,
+            split=SPLITS[split],
+            ordered=self.ordered,
+            max_queries=max_queries,
+            seed=seed,
+        )
+        if not len(queries.row):
             raise DatasetError(
                 f"the {split} split holds no target event: preprocess with other boundaries or more data"
             )
-        row = np.searchsorted(histories.offsets, chosen, side="right") - 1
-        targets = histories.item_index[chosen].astype(np.int64)
-        kind = self.items.kind[targets]
-        room = np.where(kind == PRODUCT_KIND, histories.room_item_index[chosen], 0).astype(np.int64)
-        if self.ordered:
-            offsets = np.arange(len(chosen) + 1, dtype=np.int64)
-            return Queries(row, chosen, histories.occurred_at_ms[chosen], offsets, targets, room, kind)
-        first = np.flatnonzero(np.diff(row, prepend=-1))
-        asked = row[first]
-        earlier = np.concatenate([[0], np.cumsum(histories.split < SPLITS[split], dtype=np.int64)])
-        stop = histories.offsets[asked] + earlier[histories.offsets[asked + 1]] - earlier[histories.offsets[asked]]
-        offsets = np.append(first, len(chosen)).astype(np.int64)
-        return Queries(asked, stop, histories.occurred_at_ms[chosen[first]], offsets, targets, room[first], kind[first])
+        return queries
 
 
 def _item_table(rows: pa.Table, *, max_attributes: int) -> ItemTable:
@@ -235,20 +199,8 @@ def _timeline(rows: pa.Table) -> AvailabilityTimeline:
     return AvailabilityTimeline(*(rows[name].to_numpy() for name in columns))
 
 
-def _histories(files: list[Path], path: Path) -> Histories:
-    if not files:
-        raise DatasetError(f"{path / 'sequences'} holds no sequences: preprocess again, and look at rejected/")
-    table = pa.concat_tables(pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files)
-    if not len(table):
-        raise DatasetError(f"{path / 'sequences'} holds no user: the log has no viewer events, or all were rejected")
-    lengths = np.concatenate([np.diff(np.asarray(chunk.offsets)) for chunk in table["event_type"].chunks])
-    offsets = np.zeros(len(table) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    flat = {name: _flat(table[name]) for name in Histories._fields if name not in ("user_index", "offsets")}
-    return Histories(user_index=table["user_index"].to_numpy(), offsets=offsets, **flat)
-
-
-def _flat(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """All values of a list column; one record batch stays mapped, several are copied together."""
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _histories(folder: Path) -> Histories:
+    histories = Histories(**map_columns(folder))
+    if not len(histories.user_index):
+        raise DatasetError(f"{folder} holds no user: the log has no viewer events, or all were rejected")
+    return histories

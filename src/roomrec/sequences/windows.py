@@ -6,9 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from roomrec.ids import FIRST_INDEX
-from roomrec.sequences.dataset import TRAIN_SPLIT, Histories
+from roomrec.sequences.dataset import TRAIN_SPLIT
+from roomrec.sequences.histories import Histories
 
 Int64Array = npt.NDArray[np.int64]
+
+_EVERY: Final = slice(None)
 
 NOTHING_TO_LEARN: Final = (
     "the train split has no user with a target after another event: preprocess more data, or move the split "
@@ -37,9 +40,10 @@ def train_stops(histories: Histories) -> Int64Array:
     return np.asarray(histories.offsets[:-1] + seen[histories.offsets[1:]] - seen[histories.offsets[:-1]])
 
 
-def train_targets(histories: Histories) -> npt.NDArray[np.bool_]:
-    """Say for each event whether a model may learn to predict it, shape ``[T]``."""
-    return np.asarray(histories.target & (histories.split == TRAIN_SPLIT) & (histories.item_index >= FIRST_INDEX))
+def train_targets(histories: Histories, place: Int64Array | slice = _EVERY) -> npt.NDArray[np.bool_]:
+    """Say for each event, or for those at some places, whether a model may learn to predict it, shape ``[T]``."""
+    is_train = histories.split[place] == TRAIN_SPLIT
+    return np.asarray(histories.target[place] & is_train & (histories.item_index[place] >= FIRST_INDEX))
 
 
 def cut_windows(offsets: Int64Array, stops: Int64Array, *, max_sequence_length: int) -> Windows:

@@ -5,7 +5,8 @@ import pytest
 
 from roomrec.batches.collate import collate_histories, collate_items, lay_out, left_padded_places
 from roomrec.ids import PAD_INDEX
-from roomrec.sequences.dataset import Histories, ItemTable
+from roomrec.sequences.dataset import ItemTable
+from roomrec.sequences.histories import Histories
 from roomrec.sequences.history import History, history_inputs
 
 

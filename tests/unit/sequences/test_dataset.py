@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
 from roomrec.errors import DatasetError
@@ -47,6 +48,19 @@ def test_a_live_log_knows_rooms_and_hours(live_dataset):
     assert dataset.availability.is_available(test.targets, test.at_ms).all()
 
 
+def test_a_dataset_from_before_there_were_attributes_has_none(tmp_path):
+    path = write_shop(tmp_path / "shop", [[0, 1, 2]], num_products=3)
+    summary = json.loads((path / "summary.json").read_text())
+    for name in ("num_attributes", "max_attributes"):
+        del summary["feature_spec"][name]
+    (path / "summary.json").write_text(json.dumps(summary))
+    rows = pq.read_table(path / "items.parquet").drop_columns(["attributes", "attribute_indices"])
+    pq.write_table(rows, path / "items.parquet")
+    dataset = ProcessedDataset.open(path)
+    assert dataset.spec.num_attributes == 0
+    assert dataset.items.attributes.tolist() == [[0] * 8] * 5
+
+
 def test_what_is_wrong_is_said(tmp_path, markov_dataset):
     with pytest.raises(DatasetError, match=r"training\.preprocess"):
         ProcessedDataset.open(tmp_path / "nowhere")
@@ -59,6 +73,6 @@ def test_what_is_wrong_is_said(tmp_path, markov_dataset):
     with pytest.raises(DatasetError, match=r"vocabulary\.parquet"):
         ProcessedDataset.open(copy)
     (copy / "summary.json").write_text(json.dumps(summary))
-    (copy / "sequences" / "part-00000.arrow").unlink()
-    with pytest.raises(DatasetError, match="no sequences"):
+    (copy / "sequences" / "split.npy").unlink()
+    with pytest.raises(DatasetError, match=r"sequences has no split\.npy"):
         ProcessedDataset.open(copy)
