@@ -29,7 +29,8 @@ def arrivals(seed: int) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     events = []
     for place, room in enumerate(ROOMS):
-        context = {"category": rng.choice(["wear", "tools"]), "title": rng.choice(["silk night", "big sale"])}
+        context = {"category": rng.choice(["wear", "tools", ""]), "title": rng.choice(["silk night", "big sale"])}
+        context |= attributes(rng)
         for _ in range(rng.choice([1, 1, 2])):
             events.append({"event_type": "room_start", "room_id": room, "streamer_id": rng.choice(["mia", "tom"])})
             events[-1] |= {"occurred_at_ms": START_MS + rng.randrange(60) * 1_000, "context": context}
@@ -45,7 +46,7 @@ def arrivals(seed: int) -> list[dict[str, Any]]:
             "product_id": rng.choice(PRODUCTS),
             "occurred_at_ms": START_MS + rng.randrange(500) * 1_000,
             "amount_cents": rng.choice([None, 500, 99_900]),
-            "context": {"category": rng.choice(["wear", "tools"])},
+            "context": {"category": rng.choice(["wear", "tools"])} | attributes(rng),
             "stock": rng.choice([None, 0, 3]),
         }
         if event["event_type"] == "stock_changed":
@@ -58,11 +59,18 @@ def arrivals(seed: int) -> list[dict[str, Any]]:
     return [event | {"event_id": f"e{place}"} for place, event in enumerate(events)]
 
 
+def attributes(rng: random.Random) -> dict[str, str]:
+    """Any number of tags, more than the bag holds too, or nothing said of them."""
+    tags = [f"tag{number}" for number in range(12)]
+    return rng.choice([{}, {"attributes": "|".join(rng.choices(tags, k=rng.randrange(30)))}])
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_job_and_the_catalogue_agree(tmp_path: Path, seed: int) -> None:
     arrived = arrivals(seed)
     offline = preprocess_events(tmp_path, arrived, validation_from="2026-01-03T12:00", test_from="2026-01-06")
     spec, vocabulary = offline.spec, offline.vocabulary
+    assert 12 <= spec.num_attributes <= 14
     items = pq.read_table(tmp_path / "out" / "items.parquet").to_pylist()
     rooms = {item["room_id"]: item["item_index"] for item in items if item["kind"] == "room"}
     products = {item["product_id"]: item["item_index"] for item in items if item["kind"] == "product"}

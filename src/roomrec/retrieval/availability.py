@@ -107,9 +107,9 @@ def apply_to_room(room: RoomRecord, event: Mapping[str, Any]) -> None:
                 context = event.get("context") or {}
                 room.started = stamp
                 room.streamer_id = event["streamer_id"]
-                room.category = context.get("category")
-                room.title = context.get("title")
-                room.attributes = context.get("attributes")
+                room.category = context.get("category") or None  # no letters are no fact, as preprocessing has it
+                room.title = context.get("title") or None
+                room.attributes = context.get("attributes") or None
         case "product_listed" | "product_unlisted" as kind:
             listing = room.listings.setdefault(event["product_id"], Listing())
             if kind == "product_listed" and (listing.first is None or stamp < listing.first):
@@ -135,14 +135,14 @@ def apply_to_product(product: ProductRecord, event: Mapping[str, Any]) -> None:
     stamp = stamp_of(event)
     if event["event_type"] == "product_listed":
         context = event.get("context") or {}
-        facts = context.get("category"), context.get("title"), event.get("amount_cents")
+        facts = context.get("category") or None, context.get("title") or None, event.get("amount_cents")
         if stamp > product.described:
             product.described = stamp
             product.category, product.title, product.price_cents = facts
         if product.introduced is None or stamp < product.introduced:
             product.introduced = stamp
             product.first_category, product.first_title, product.first_price_cents = facts
-            product.first_attributes = context.get("attributes")
+            product.first_attributes = context.get("attributes") or None
     if event.get("stock") is not None and stamp > product.counted:
         product.counted = stamp
         product.stock = event["stock"]

@@ -51,6 +51,15 @@ def test_a_manifest_of_another_shape_is_refused(manifest, tmp_path, change, mess
         Manifest.read(tmp_path)
 
 
+def test_a_manifest_from_before_there_were_attributes_still_reads(manifest, tmp_path):
+    file = manifest.write(tmp_path)
+    fields = json.loads(file.read_text())
+    for name in ("num_attributes", "max_attributes"):
+        del fields["feature_spec"][name]
+    file.write_text(json.dumps(fields))
+    assert Manifest.read(tmp_path) == manifest
+
+
 def test_a_missing_field_is_named(manifest, tmp_path):
     file = manifest.write(tmp_path)
     fields = json.loads(file.read_text())

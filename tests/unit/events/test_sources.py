@@ -206,3 +206,39 @@ def test_an_unreadable_parquet_file_is_named(tmp_path):
     (tmp_path / "part.parquet").write_bytes(b"PAR1 but not really")
     with pytest.raises(EventError, match=r"part\.parquet cannot be read"):
         list(Native(path=tmp_path).read())
+
+
+def test_s3rec_text_knows_the_attributes_of_items(tmp_path):
+    (tmp_path / "log.txt").write_text("1 10 11\n")
+    assert S3RecText(path=tmp_path / "log.txt").products().num_rows == 0
+    (tmp_path / "attributes.json").write_text('{"10": [3, 7, 3], "11": ["brand:northwind"], "12": []}')
+    source = S3RecText(path=tmp_path / "log.txt", attributes_path=tmp_path / "attributes.json")
+    nothing = {"category": None, "title": None, "price_cents": None}
+    assert source.products().to_pylist() == [
+        {"product_id": "10", **nothing, "attributes": "3|7|3"},
+        {"product_id": "11", **nothing, "attributes": "brand:northwind"},
+        {"product_id": "12", **nothing, "attributes": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "holds list; expected a JSON object of item"),
+        ('{"10": 3}', "gives item '10' 3; expected"),
+        ('{"10": [true]}', r"gives item '10' \[True\]; expected"),
+        ('{"10": ["a|b"]}', r"attribute 'a\|b', and '\|' separates"),
+    ],
+)
+def test_s3rec_text_says_what_is_wrong_with_the_attributes(tmp_path, text, message):
+    (tmp_path / "log.txt").write_text("1 10 11\n")
+    (tmp_path / "attributes.json").write_text(text)
+    with pytest.raises(SourceError, match=message):
+        S3RecText(path=tmp_path / "log.txt", attributes_path=tmp_path / "attributes.json").products()
+
+
+def test_s3rec_text_names_the_setting_whose_file_is_missing(tmp_path):
+    (tmp_path / "log.txt").write_text("1 10\n")
+    with pytest.raises(SourceError, match=r"source\.attributes_path: .*none\.json does not exist"):
+        S3RecText(path=tmp_path / "log.txt", attributes_path=tmp_path / "none.json")

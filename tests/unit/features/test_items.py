@@ -4,8 +4,22 @@ from roomrec.features.items import ItemFacts, item_inputs
 from roomrec.features.spec import FeatureSpec
 from roomrec.features.vocabulary import Vocabulary
 
-VOCABULARY = Vocabulary({"streamer": ["mia"], "product": ["silk", "wool"], "category": ["scarves"]})
-SIZES = {"num_users": 2, "num_streamers": 3, "num_products": 4, "max_products": 2, "title_length": 3}
+VOCABULARY = Vocabulary(
+    {
+        "streamer": ["mia"],
+        "product": ["silk", "wool"],
+        "category": ["scarves"],
+        "attribute": ["soft", "brand:northwind", "winter"],
+    }
+)
+SIZES = {
+    "num_users": 2,
+    "num_streamers": 3,
+    "num_products": 4,
+    "max_products": 2,
+    "title_length": 3,
+    "max_attributes": 2,
+}
 
 
 def test_rooms_and_products_share_one_shape():
@@ -38,5 +52,15 @@ def test_no_items_keep_their_shapes():
         "category": (0,),
         "title": (0, 3),
         "price_band": (0,),
-        "attributes": (0, 8),
+        "attributes": (0, 2),
     }
+
+
+def test_attributes_are_a_bag_of_the_first_few():
+    spec = FeatureSpec(**SIZES, num_attributes=5)
+    facts = ["winter|soft", "winter|winter| brand:northwind |soft", "new", "", None]
+    items = [ItemFacts(None, ["silk"], None, None, None, attributes) for attributes in facts]
+    inputs = item_inputs(items, vocabulary=VOCABULARY, spec=spec)
+    assert inputs["attributes"].tolist() == [[4, 2], [4, 3], [1, 0], [0, 0], [0, 0]]
+    inputs = item_inputs(items, vocabulary=VOCABULARY, spec=FeatureSpec(**SIZES))
+    assert inputs["attributes"].tolist() == [[0, 0]] * 5

@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from roomrec.features.transforms import price_bands, time_gap_buckets, title_tokens, watch_time_buckets
+from roomrec.features.transforms import (
+    price_bands,
+    split_attributes,
+    time_gap_buckets,
+    title_tokens,
+    watch_time_buckets,
+)
 
 
 def test_time_gaps_double():
@@ -24,3 +30,9 @@ def test_titles_are_bags_of_words():
     assert title_tokens("silk_red red", title_length=2).tolist() == [two, one]
     assert (title_tokens("丝巾 silk", title_length=4) > 1).tolist() == [True, True, True, False]
     assert title_tokens("a b c", title_length=2).shape == (2,)
+
+
+def test_attributes_come_once_each_in_the_order_given():
+    assert split_attributes(None) == split_attributes("") == split_attributes(" | |") == []
+    assert split_attributes("silk") == ["silk"]
+    assert split_attributes("b|a| b |丝 巾") == ["b", "a", "丝 巾"]

@@ -67,3 +67,16 @@ def test_unknown_namespaces_and_gaps_are_refused(vocabulary):
     table = vocabulary.to_table()
     with pytest.raises(VocabularyError, match="product"):
         Vocabulary.from_table(table.slice(0, 3).take([0, 2]))
+
+
+def test_a_vocabulary_without_attributes_keeps_the_fingerprint_it_had_before_there_were_any(vocabulary):
+    # bundles and datasets written before state this very number
+    expected = "8e70046bb6256fec4ec94b4a5bb87f110f5ce5f2710a75d07ed06114421ab394"
+    assert vocabulary.fingerprint() == expected
+    table = vocabulary.to_table()
+    assert set(table["namespace"].to_pylist()) == {"user", "product"}
+    assert Vocabulary.from_table(table).size("attribute") == 2
+    assert (
+        Vocabulary({"user": ["ann"], "product": ["silk", "wool", "棉"], "attribute": ["soft"]}).fingerprint()
+        != expected
+    )

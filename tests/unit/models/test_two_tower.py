@@ -1,5 +1,7 @@
 """Two towers: the jagged path and the dense door."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,9 +30,18 @@ def two_tower(spec: FeatureSpec, **changes) -> TwoTower:
     return model
 
 
+def with_attributes(dataset: ProcessedDataset) -> ProcessedDataset:
+    """Give the items of a dataset bags of none to three attributes."""
+    bags = np.random.default_rng(1).integers(1, 9, size=(len(dataset.items.kind), 3))
+    bags[np.arange(3) >= (np.arange(len(bags)) % 4)[:, None]] = 0
+    dataset.items = dataset.items._replace(attributes=bags)
+    dataset.spec = replace(dataset.spec, num_attributes=9, max_attributes=3)
+    return dataset
+
+
 @pytest.mark.parametrize("use_user_id", [True, False])
 def test_the_dense_door_gives_the_numbers_of_the_jagged_path(live_dataset, use_user_id):
-    dataset = ProcessedDataset.open(live_dataset)
+    dataset = with_attributes(ProcessedDataset.open(live_dataset))
     negatives = AvailableNegatives(dataset=dataset, num_negatives=3, num_room_negatives=0, otherwise=None)
     source = TargetBatches(dataset=dataset, negatives=negatives, max_sequence_length=20, batch_size=10**6, seed=0)
     batch = source.batch(0, 0)

@@ -3,6 +3,7 @@
 from itertools import permutations
 from typing import Any
 
+import msgspec
 import pytest
 
 from roomrec.features.items import ItemFacts
@@ -21,8 +22,20 @@ def event(event_type: str, at_ms: int, **columns: Any) -> dict[str, Any]:
     return {"event_id": f"{event_type}-{at_ms}", "event_type": event_type, "occurred_at_ms": at_ms} | columns
 
 
-START = event("room_start", 1_000, streamer_id="mia", context={"category": "scarves", "title": "Silk night"})
-LIST_SILK = event("product_listed", 2_000, product_id="silk", stock=5, amount_cents=1_990)
+START = event(
+    "room_start",
+    1_000,
+    streamer_id="mia",
+    context={"category": "scarves", "title": "Silk night", "attributes": "evening|outlet"},
+)
+LIST_SILK = event(
+    "product_listed",
+    2_000,
+    product_id="silk",
+    stock=5,
+    amount_cents=1_990,
+    context={"attributes": "soft|brand:northwind"},
+)
 UNLIST_SILK = event("product_unlisted", 3_000, product_id="silk")
 LIST_SILK_AGAIN = event("product_listed", 4_000, product_id="silk", amount_cents=990)
 LIST_WOOL = event("product_listed", 2_500, product_id="wool")
@@ -93,13 +106,13 @@ def test_viewers_see_the_newest_price_and_the_encoder_the_first() -> None:
     for arrival in permutations([LIST_SILK, LIST_SILK_AGAIN]):
         silk = product_of(*arrival)
         assert silk.price_cents == 990
-        assert product_facts(silk) == ItemFacts(None, ["silk"], None, None, 1_990)
+        assert product_facts(silk) == ItemFacts(None, ["silk"], None, None, 1_990, "soft|brand:northwind")
 
 
 def test_a_room_is_described_by_its_first_start() -> None:
     again = event("room_start", 9_000, streamer_id="tom")
     for arrival in permutations([START, again]):
-        assert room_facts(room_of(*arrival)) == ItemFacts("mia", [], "scarves", "Silk night", None)
+        assert room_facts(room_of(*arrival)) == ItemFacts("mia", [], "scarves", "Silk night", None, "evening|outlet")
 
 
 def test_a_room_is_known_by_what_was_listed_in_its_first_minute() -> None:
@@ -107,6 +120,23 @@ def test_a_room_is_known_by_what_was_listed_in_its_first_minute() -> None:
     too_late = event("product_listed", 61_001, product_id="drill")
     for arrival in permutations([START, LIST_WOOL, in_time, too_late, UNLIST_SILK, LIST_SILK]):
         assert room_facts(room_of(*arrival)).product_ids == ["silk", "wool", "saw"]
+
+
+def test_a_fact_of_no_letters_is_no_fact() -> None:
+    context = {"category": "", "title": "", "attributes": ""}
+    assert room_facts(room_of(START | {"context": context})) == ItemFacts("mia", [], None, None, None)
+    silk = product_of(LIST_SILK | {"context": context})
+    assert product_facts(silk) == ItemFacts(None, ["silk"], None, None, 1_990)
+
+
+def test_records_from_before_there_were_attributes_still_read() -> None:
+    room, product = room_of(START, LIST_SILK), product_of(LIST_SILK)
+    for record in (room, product):
+        *older, newest = msgspec.to_builtins(record)
+        assert newest is not None
+        read = msgspec.convert(older, type(record))
+        *fields, missing = msgspec.to_builtins(read)
+        assert (fields, missing) == (older, None)
 
 
 def test_the_newest_pin_counts() -> None:

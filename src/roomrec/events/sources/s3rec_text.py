@@ -142,7 +142,7 @@ def _read_attributes(file: Path) -> dict[str, str]:
         raise SourceError(f"{file} holds {type(of_item).__name__}; expected {_WHAT_ATTRIBUTES}")
     written = {}
     for item, attributes in of_item.items():
-        if not isinstance(attributes, list) or not all(isinstance(each, str | int) for each in attributes):
+        if not isinstance(attributes, list) or not all(type(each) in (str, int) for each in attributes):
             raise SourceError(f"{file} gives item {item!r} {attributes!r}; expected {_WHAT_ATTRIBUTES}")
         tags = [str(each) for each in attributes]
         if broken := [tag for tag in tags if ATTRIBUTE_SEPARATOR in tag]:
