@@ -64,14 +64,13 @@ def run(config: DictConfig) -> EvaluationResult:
     device = choose_device(config.device)
     model = EncoderScorer(
         dataset,
-        queries,
         user_encoder=trained.model.user_encoder.to(device),
         item_encoder=trained.model.item_encoder.to(device),
         max_sequence_length=trained.max_sequence_length,
         device=device,
     )
     with mistakes_in("baselines"):
-        baselines = make_baselines(config.get("baselines") or {}, dataset, queries)
+        baselines = make_baselines(config.get("baselines") or {}, dataset)
     rankings = {
         scorer.name: rank_queries(dataset, queries, scorer, num_shown=max(config.ks), candidates=candidates)
         for scorer in (model, *baselines)

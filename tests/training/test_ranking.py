@@ -23,7 +23,7 @@ class ByIndex:
 
     name = "by_index"
 
-    def prepare(self, chunk):
+    def prepare(self, queries):
         return self
 
     def matrix(self, candidates):
@@ -189,7 +189,7 @@ def test_best_first(scores, k, places):
 def test_popularity_counts_the_train_split(tmp_path):
     dataset = shop(tmp_path / "s", [[0, 0, 1, 2, 2], [1, 0, 2, 2]], num_products=4)
     assert train_counts(dataset).tolist() == [0, 0, 3, 2, 0, 0]
-    scores = Popularity(dataset, dataset.queries("test")).prepare(np.array([0, 1]))
+    scores = Popularity(dataset).prepare(dataset.queries("test"))
     assert scores.matrix(np.array([3, 2])).tolist() == [[2, 3], [2, 3]]
     assert scores.row(1, np.array([4, 2])).tolist() == [0, 3]
 
@@ -197,7 +197,7 @@ def test_popularity_counts_the_train_split(tmp_path):
 def test_recent_popularity_knows_the_past_only(tmp_path):
     # events at hours 0, 1, 2 for all users
     dataset = shop(tmp_path / "s", [[0, 1, 2], [0, 1, 1], [0, 3, 2]], num_products=4)
-    recent = RecentPopularity(dataset, dataset.queries("test"), window_hours=1.5)
+    recent = RecentPopularity(dataset, window_hours=1.5)
     counts = {hour: recent.counts_at(DAY_START_MS + int(hour * HOUR_MS))[2:].tolist() for hour in (0, 0.5, 1.1, 2.4)}
     assert counts == {0: [0, 0, 0, 0], 0.5: [3, 0, 0, 0], 1.1: [3, 2, 0, 1], 2.4: [0, 3, 2, 1]}
 
@@ -207,7 +207,7 @@ def test_item_knn_finds_what_goes_together(tmp_path):
     users = [[0, 1, 4, 4]] * 4 + [[2, 3, 4, 4]] * 4 + [[0, 5, 4, 1], [2, 5, 4, 3]]
     dataset = shop(tmp_path / "s", users, num_products=6, filter_seen=True)
     queries = dataset.queries("test")
-    ranking = rank_queries(dataset, queries, ItemKnn(dataset, queries), num_shown=1)
+    ranking = rank_queries(dataset, queries, ItemKnn(dataset), num_shown=1)
     assert ranking.ranks[-2:].tolist() == [1, 1]
     assert ranking.shown[-2:, 0].tolist() == [3, 5]
 

@@ -42,7 +42,6 @@ class FullRankingValidation(Callback):
         """Return the metrics of a model, e.g. ``{"ndcg@10": 0.05, ...}``."""
         scorer = EncoderScorer(
             self._dataset,
-            self._queries,
             user_encoder=model.user_encoder,
             item_encoder=model.item_encoder,
             max_sequence_length=self._max_sequence_length,

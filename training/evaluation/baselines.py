@@ -6,25 +6,28 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 
 from roomrec.sequences.dataset import ProcessedDataset
-from roomrec.sequences.queries import Queries
+from training.evaluation.content import ContentBased
 from training.evaluation.popularity import RecentPopularity
 from training.evaluation.ranking import Scorer
 
 
-def make_baselines(config: Mapping[Any, Any], dataset: ProcessedDataset, queries: Queries) -> list[Scorer]:
-    """Make the scorers that stand beside the model.
+def make_baselines(config: Mapping[Any, Any], dataset: ProcessedDataset) -> list[Scorer]:
+    """Fit the scorers that stand beside the model on the train split.
 
     Recent popularity is left out unless the log is split by time: elsewhere instants may be made up, and what is held
-    out of one user is older than what others trained with.
+    out of one user is older than what others trained with. Content-based scores are left out where items have no side
+    features.
 
     Args:
-        config: Name -> a node with ``_target_``, called with the dataset and the queries.
-        dataset: Where the queries come from.
-        queries: What is asked.
+        config: Name -> a node with ``_target_``, called with the dataset.
+        dataset: What to fit on.
     """
     by_time = dataset.summary["split"]["kind"] == "by_time"
+    senseless = set() if by_time else {RecentPopularity}
+    if not dataset.spec.has_side_features:
+        senseless.add(ContentBased)
     return [
-        instantiate(node, _partial_=True)(dataset, queries)
+        instantiate(node, _partial_=True)(dataset)
         for node in config.values()
-        if by_time or get_object(node._target_) is not RecentPopularity
+        if get_object(node._target_) not in senseless
     ]

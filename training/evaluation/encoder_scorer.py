@@ -24,8 +24,7 @@ class EncoderScorer:
     """Scores of a trained pair of encoders. Items are encoded once, users chunk by chunk.
 
     Args:
-        dataset: Where the queries come from.
-        queries: What is asked.
+        dataset: Where items and histories come from.
         user_encoder: Called with the fields of ``HistoryBatch``, returns ``[B, D]``.
         item_encoder: Called with the fields of ``ItemBatch``, returns ``[V, D]``.
         max_sequence_length: L, the most events of a history the user encoder sees.
@@ -36,7 +35,6 @@ class EncoderScorer:
     def __init__(
         self,
         dataset: ProcessedDataset,
-        queries: Queries,
         *,
         user_encoder: nn.Module,
         item_encoder: nn.Module,
@@ -46,21 +44,19 @@ class EncoderScorer:
     ) -> None:
         self.name = name
         self._dataset = dataset
-        self._queries = queries
         self._user_encoder = user_encoder
         self._max_sequence_length = max_sequence_length
         self._device = torch.device(device)
         self._item_vectors = encode_items(item_encoder, dataset, device=self._device)
         self._shared: tuple[Int64Array, Float32Array] | None = None
 
-    def prepare(self, chunk: Int64Array) -> "_EncodedUsers":
+    def prepare(self, queries: Queries) -> "_EncodedUsers":
         """Encode the histories behind these queries."""
-        queries = self._queries
         vectors = encode_users(
             self._user_encoder,
             self._dataset,
-            row=queries.row[chunk],
-            stop=queries.stop[chunk],
+            row=queries.row,
+            stop=queries.stop,
             max_sequence_length=self._max_sequence_length,
             device=self._device,
         )

@@ -20,18 +20,17 @@ class Popularity:
     """Counts of the train split: a product's own, a room's those of its streamer.
 
     Args:
-        dataset: Where the queries come from.
-        queries: What is asked; popularity does not look at it.
+        dataset: Where the histories come from.
         name: What tables call it.
     """
 
-    def __init__(self, dataset: ProcessedDataset, queries: Queries, *, name: str = "popularity") -> None:
+    def __init__(self, dataset: ProcessedDataset, *, name: str = "popularity") -> None:
         self.name = name
         self._counts = train_counts(dataset).astype(np.float32)
 
-    def prepare(self, chunk: Int64Array) -> "_SameForAll":
+    def prepare(self, queries: Queries) -> "_SameForAll":
         """Every query gets the same scores."""
-        return _SameForAll(self._counts, len(chunk))
+        return _SameForAll(self._counts, len(queries.row))
 
 
 class RecentPopularity:
@@ -40,17 +39,13 @@ class RecentPopularity:
     Counts are taken at whole five minutes, so nothing of the moment itself is counted.
 
     Args:
-        dataset: Where the queries come from.
-        queries: What is asked.
+        dataset: Where the histories come from.
         window_hours: How far back is recent.
         name: What tables call it.
     """
 
-    def __init__(
-        self, dataset: ProcessedDataset, queries: Queries, *, window_hours: float = 24, name: str = "recent_popularity"
-    ) -> None:
+    def __init__(self, dataset: ProcessedDataset, *, window_hours: float = 24, name: str = "recent_popularity") -> None:
         self.name = name
-        self._queries = queries
         self._window_ms = int(window_hours * _HOUR_MS)
         self._entity = dataset.items.popularity_index
         histories = dataset.histories
@@ -60,9 +55,9 @@ class RecentPopularity:
         self._chosen = self._entity[histories.item_index[chosen]]
         self._last: tuple[int, Float32Array] = (-1, np.zeros(len(self._entity), dtype=np.float32))
 
-    def prepare(self, chunk: Int64Array) -> "_ByMoment":
+    def prepare(self, queries: Queries) -> "_ByMoment":
         """Look up when each query was asked."""
-        return _ByMoment(self, self._queries.at_ms[chunk])
+        return _ByMoment(self, queries.at_ms)
 
     def counts_at(self, at_ms: int) -> Float32Array:
         """Return the recent counts of every item as known at an instant, ``[V]``."""

@@ -4,7 +4,7 @@ Example::
 
     dataset = ProcessedDataset.open(path)
     queries = dataset.queries("validation", max_queries=20_000)
-    scorer = EncoderScorer(dataset, queries, user_encoder=..., item_encoder=..., max_sequence_length=50)
+    scorer = EncoderScorer(dataset, user_encoder=..., item_encoder=..., max_sequence_length=50)
     ranking = rank_queries(dataset, queries, scorer, num_shown=0)
     ndcg(ranking.ranks, queries.target_offsets, k=10).mean()
 """
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from roomrec.ids import PAD_INDEX
 from roomrec.metrics import pessimistic_ranks
 from roomrec.sequences.dataset import ProcessedDataset
-from roomrec.sequences.queries import Queries
+from roomrec.sequences.queries import Queries, select_queries
 from training.evaluation.candidates import Candidates
 
 Int64Array = npt.NDArray[np.int64]
@@ -37,12 +37,12 @@ class ChunkScores(Protocol):
 
 
 class Scorer(Protocol):
-    """Anything that can order candidates: a model or a baseline."""
+    """Anything that can order candidates: a model or a baseline, fitted before it is asked anything."""
 
     name: str
 
-    def prepare(self, chunk: Int64Array) -> ChunkScores:
-        """Get ready to score the queries with these numbers ``[b]``; chunks come oldest first."""
+    def prepare(self, queries: Queries) -> ChunkScores:
+        """Get ready to score these b queries, by what is known when they are asked."""
         ...
 
 
@@ -88,7 +88,7 @@ def rank_queries(
         if group.shared is not None:
             candidate_seen[group.shared] = True
         for chunk in candidates.chunks(group):
-            scores = scorer.prepare(chunk)
+            scores = scorer.prepare(select_queries(queries, chunk))
             matrix = None if group.shared is None else scores.matrix(group.shared)
             for place, query in enumerate(chunk):
                 if matrix is None or group.shared is None:
