@@ -256,7 +256,7 @@ def play(endpoint: Endpoint, world: World, log: Path, at_ms: int) -> str:
                 "occurred_at_ms": at_ms + 7,
                 "room_id": "demo-room",
                 "streamer_id": "demo-host",
-                "context": {"category": room.category, "title": room.title},
+                "context": {"category": room.category, "title": room.title, "attributes": room.attributes},
             }
         ]
     )

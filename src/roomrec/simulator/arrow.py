@@ -14,6 +14,7 @@ from roomrec.simulator.mess import Deliveries
 from roomrec.simulator.population import Population
 from roomrec.simulator.rows import NONE, by_viewer
 from roomrec.simulator.schedule import NO_PRODUCT, Rooms
+from roomrec.simulator.streamers import styles
 from roomrec.simulator.words import CATEGORY_WORDS, DEVICES, REGIONS
 
 CATEGORY_NAMES: Final = tuple(CATEGORY_WORDS)
@@ -67,15 +68,19 @@ def contexts(population: Population, rooms: Rooms) -> pa.Array:
         raise ValueError(f"there are {len(maps)} viewer contexts, behaviour.py counts {NUM_VIEWER_CONTEXTS}")
     regions = population.streamers.region[rooms.streamer].tolist()
     maps += [
-        {"category": CATEGORY_NAMES[category], "title": title, "region": REGIONS[region]}
-        for category, title, region in zip(rooms.category.tolist(), rooms.title, regions, strict=True)
+        {"category": CATEGORY_NAMES[category], "title": title, "attributes": attributes, "region": REGIONS[region]}
+        for category, title, attributes, region in zip(
+            rooms.category.tolist(), rooms.title, styles(rooms.latent), regions, strict=True
+        )
     ]
     products = population.products
-    for product in rooms.product.ravel().tolist():
+    listed = rooms.product.ravel()
+    for product, attributes in zip(listed.tolist(), styles(products.latent[listed]), strict=True):
         if product == NO_PRODUCT:
             maps.append(None)
         else:
-            maps.append({"category": CATEGORY_NAMES[products.category[product]], "title": products.title[product]})
+            category, title = CATEGORY_NAMES[products.category[product]], products.title[product]
+            maps.append({"category": category, "title": title, "attributes": attributes})
     return pa.array(
         [None if entry is None else list(entry.items()) for entry in maps], type=EVENT_SCHEMA.field("context").type
     )

@@ -8,6 +8,7 @@ from roomrec.simulator.arrow import CATEGORY_NAMES, product_id, room_id, streame
 from roomrec.simulator.population import Population
 from roomrec.simulator.schedule import NO_PRODUCT, Rooms
 from roomrec.simulator.stock import StockChanges, stock_at
+from roomrec.simulator.streamers import styles
 from roomrec.simulator.words import REGIONS
 
 
@@ -18,6 +19,7 @@ class LiveProduct:
     product_id: str
     category: str
     title: str
+    attributes: str
     price_cents: int
     stock: int
     """Pieces left; 0 is sold out."""
@@ -31,6 +33,7 @@ class LiveRoom:
     streamer_id: str
     category: str
     title: str
+    attributes: str
     region: str
     start_at_ms: int
     end_at_ms: int
@@ -55,12 +58,13 @@ def live_rooms_at(population: Population, rooms: Rooms, changes: StockChanges, a
             streamer_id=streamer_id(int(rooms.streamer[room])),
             category=CATEGORY_NAMES[rooms.category[room]],
             title=rooms.title[room],
+            attributes=attributes,
             region=REGIONS[population.streamers.region[rooms.streamer[room]]],
             start_at_ms=int(rooms.start_ms[room]),
             end_at_ms=int(rooms.end_ms[room]),
             products=_listed(population, rooms, changes, room, at_ms),
         )
-        for room in live.tolist()
+        for room, attributes in zip(live.tolist(), styles(rooms.latent[live]), strict=True)
     ]
 
 
@@ -71,14 +75,18 @@ def _listed(
     listed = rooms.product[room] != NO_PRODUCT
     listed &= (rooms.listed_ms[room] <= at_ms) & (at_ms < rooms.unlisted_ms[room])
     place = np.flatnonzero(listed)
+    numbers = rooms.product[room, place]
     stock = stock_at(rooms, changes, np.full(len(place), room), place, np.full(len(place), at_ms))
     return tuple(
         LiveProduct(
             product_id=product_id(number),
             category=CATEGORY_NAMES[products.category[number]],
             title=products.title[number],
+            attributes=attributes,
             price_cents=int(products.price_cents[number]),
             stock=pieces,
         )
-        for number, pieces in zip(rooms.product[room, place].tolist(), stock.tolist(), strict=True)
+        for number, attributes, pieces in zip(
+            numbers.tolist(), styles(products.latent[numbers]), stock.tolist(), strict=True
+        )
     )

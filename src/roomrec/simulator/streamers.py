@@ -5,8 +5,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from roomrec.events.schema import ATTRIBUTE_SEPARATOR
 from roomrec.simulator.config import SPARE_DAYS, WorldConfig
-from roomrec.simulator.words import CATEGORY_WORDS, REGIONS
+from roomrec.simulator.words import CATEGORY_WORDS, REGIONS, STYLE_WORDS
 
 LATENT_DIM: Final = 16
 """Length of every taste and item vector."""
@@ -14,6 +15,7 @@ LATENT_DIM: Final = 16
 _TYPICAL_HOURS = np.array([9, 11, 13, 15, 17, 18, 19, 20])
 _HOUR_SHARES = np.array([0.07, 0.08, 0.08, 0.08, 0.14, 0.22, 0.23, 0.10])
 _MIN_CATALOGUE = 6
+_NUM_STYLES = 3
 
 
 class Streamers(NamedTuple):
@@ -131,3 +133,26 @@ def draw_titles(category: npt.NDArray[np.int64], num_words: int, rng: np.random.
     words = list(CATEGORY_WORDS.values())
     places = np.argsort(rng.random((len(category), len(words[0]))), axis=1)[:, :num_words]
     return [" ".join(words[c][p] for p in row) for c, row in zip(category.tolist(), places.tolist(), strict=True)]
+
+
+def styles(latent: npt.NDArray[np.float32]) -> list[str]:
+    """Name the directions in which vectors reach furthest, as the attributes of an event.
+
+    It says part of what viewers go by, and more than the category does.
+
+    Args:
+        latent: Vectors of rooms or products, shape ``[n, D]``.
+
+    Returns:
+        For each vector its ``_NUM_STYLES`` styles, furthest first.
+
+    Example:
+        >>> styles(np.array([[0.0, -0.9, 0.3, -0.4]], dtype=np.float32))
+        ['firm|machine-made|bright']
+    """
+    furthest = np.argsort(-np.abs(latent), axis=1, kind="stable")[:, :_NUM_STYLES]
+    negative = np.take_along_axis(latent, furthest, axis=1) < 0
+    return [
+        ATTRIBUTE_SEPARATOR.join(STYLE_WORDS[direction][end] for direction, end in zip(*row, strict=True))
+        for row in zip(furthest.tolist(), negative.tolist(), strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""Category names and the words their titles are made of."""
+"""Category names, the words their titles are made of, and styles."""
 
 from typing import Final
 
@@ -17,6 +17,26 @@ CATEGORY_WORDS: Final[dict[str, tuple[str, ...]]] = {
     "plants": ("succulent", "bonsai", "orchid", "fern", "seedling", "planter", "cactus", "moss", "ivy"),
 }
 """Category to the words typical of it; a title of another category hardly ever has them."""
+
+STYLE_WORDS: Final = (
+    ("minimal", "ornate"),
+    ("soft", "firm"),
+    ("bright", "muted"),
+    ("handmade", "machine-made"),
+    ("light", "heavy"),
+    ("classic", "trendy"),
+    ("small", "large"),
+    ("natural", "synthetic"),
+    ("warm", "cool"),
+    ("matte", "glossy"),
+    ("plain", "patterned"),
+    ("sweet", "savoury"),
+    ("travel", "home"),
+    ("gift", "everyday"),
+    ("quiet", "loud"),
+    ("imported", "local"),
+)
+"""For each direction of a taste what lies at its ends; what a thing is like is an attribute of it."""
 
 OCCASION_WORDS: Final = ("tonight", "live", "sale", "new", "bestsellers", "clearance", "evening", "special")
 """Words that say nothing of the category."""

@@ -5,6 +5,7 @@ import pytest
 
 from roomrec.simulator.config import DAY_MS
 from roomrec.simulator.schedule import NO_PRODUCT, pin_times
+from roomrec.simulator.streamers import styles
 
 HOUR_MS = 3_600_000
 
@@ -55,3 +56,14 @@ def test_titles_are_words_of_the_category(rooms, tiny_world):
     words = list(CATEGORY_WORDS.values())
     for title, category in zip(rooms.title, rooms.category.tolist(), strict=True):
         assert set(title.split()[:3]) <= set(words[category])
+
+
+def test_styles_say_more_of_a_taste_than_the_category_does(tiny_world):
+    products = tiny_world.population.products
+    tags = [set(text.split("|")) for text in styles(products.latent)]
+    assert {len(each) for each in tags} == {3}
+    shared = np.array([[len(one & other) for other in tags[:200]] for one in tags[:200]])
+    likeness = products.latent[:200] @ products.latent[:200].T
+    alike = products.category[:200, None] == products.category[:200]
+    apart = ~np.eye(200, dtype=bool)
+    assert likeness[alike & apart & (shared >= 2)].mean() > likeness[alike & apart & (shared == 0)].mean() + 0.1

@@ -151,9 +151,11 @@ def test_after_the_log_tonight_goes_on(tiny_world):
 def test_live_rooms_are_what_the_events_add_up_to(tiny_world):
     midnight = tiny_world.config.end_at_ms
     at_ms = midnight + 20 * HOUR_MS
-    rooms = {}
+    rooms, said = {}, {}
     for event in tiny_world.room_events(midnight, at_ms + 1):
         kind, room = event["event_type"], event["room_id"]
+        if kind in ("room_start", "product_listed"):
+            said[room, event.get("product_id")] = event["context"]
         if kind == "room_start":
             rooms[room] = {}
         elif kind == "room_end":
@@ -165,6 +167,12 @@ def test_live_rooms_are_what_the_events_add_up_to(tiny_world):
     live = tiny_world.live_rooms(at_ms)
     assert {room.room_id: {p.product_id: p.stock for p in room.products} for room in live} == rooms
     assert len(live) > 3
+    for room in live:
+        facts = {"category": room.category, "title": room.title, "attributes": room.attributes, "region": room.region}
+        assert said[room.room_id, None] == facts
+        for product in room.products:
+            facts = {"category": product.category, "title": product.title, "attributes": product.attributes}
+            assert said[room.room_id, product.product_id] == facts
 
 
 def test_a_viewer_answers_a_slate_with_possible_events(tiny_world):
