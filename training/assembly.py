@@ -1,0 +1,57 @@
+"""What a run trains with, put together from its config: batches, and the module with model, loss and optimiser."""
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from roomrec.features.spec import FeatureSpec
+from roomrec.sequences.dataset import ProcessedDataset
+from training.datamodule import BatchSource
+from training.modules.recommender import RecommenderModule
+from training.settings import mistakes_in
+
+
+def make_source(config: DictConfig, dataset: ProcessedDataset) -> BatchSource:
+    """Make the training batches of a config.
+
+    Args:
+        config: ``configs/train.yaml``, composed.
+        dataset: What to learn from.
+
+    Raises:
+        ConfigurationError: If a library refuses a value.
+        DatasetError: If there is nothing to learn from.
+    """
+    with mistakes_in("negatives"):
+        negatives = instantiate(config.negatives, _partial_=True)(dataset=dataset)
+    with mistakes_in("batches"):
+        source: BatchSource = instantiate(config.batches, _partial_=True)(
+            dataset=dataset, negatives=negatives, seed=config.seed
+        )
+    return source
+
+
+def make_module(config: DictConfig, spec: FeatureSpec) -> RecommenderModule:
+    """Make the module of a config, its weights drawn from the run's seed.
+
+    Args:
+        config: ``configs/train.yaml``, composed.
+        spec: Cardinalities of the features.
+
+    Raises:
+        ConfigurationError: If a library refuses a value.
+    """
+    torch.manual_seed(config.seed)
+    with mistakes_in("model"):
+        model = instantiate(config.model, _partial_=True)(spec=spec)
+    optimizer = instantiate(config.optimizer, _partial_=True)
+    with mistakes_in("optimizer"):
+        optimizer(model.parameters())
+    return RecommenderModule(
+        model=model,
+        loss=instantiate(config.loss),
+        optimizer=optimizer,
+        seed=config.seed,
+        warmup_steps=config.warmup_steps,
+        average_decay=config.average_decay,
+    )
