@@ -5,10 +5,7 @@ Imports of torch wait inside functions, so that a mistake is answered before the
 
 import json
 import os
-import platform
 import shutil
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from roomrec.errors import ConfigurationError, DatasetError
 from roomrec.features.spec import FeatureSpec
 from roomrec.sequences.dataset import ProcessedDataset
+from roomrec.sequences.fingerprint import dataset_fingerprint
+from training.environment import describe_environment
 from training.settings import check_name, require_dataset
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ LAST_CHECKPOINT: Final = Path("checkpoints/last.ckpt")
 
 BEST_CHECKPOINT: Final = Path("checkpoints/best.ckpt")
 """The epoch with the best monitored metric."""
-
-_PACKAGES = ("roomrec", "torch", "torchrec", "pytorch-lightning", "hydra-core", "numpy", "pyarrow")
 
 
 class TrainingInterrupted(Exception):  # noqa: N818  not an error: the user asked for it
@@ -64,7 +61,7 @@ def run_folder(config: DictConfig) -> Path:
     model = str(config.model._target_).rpartition(".")[2].lower()
     name = str(config.name or f"{model}-{Path(str(config.dataset)).name}")
     check_name("name", name)
-    return Path(config.data_dir) / "runs" / name
+    return Path(config.runs_dir) / name
 
 
 def check_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -100,25 +97,21 @@ def prepare_run_folder(folder: Path, *, resume: bool) -> None:
     (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
 
 
-def describe_run(folder: Path, config: DictConfig, dataset: ProcessedDataset) -> None:
-    """Write ``config.yaml`` and ``environment.json``: what was asked for, and what it ran on."""
-    import torch
-
+def describe_run(folder: Path, config: DictConfig, dataset: ProcessedDataset) -> dict[str, Any]:
+    """Write ``config.yaml`` and ``environment.json``: what was asked for, and what it ran on; return the latter."""
+    dataset_folder = require_dataset(config.dataset, Path(config.data_dir))
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
     described = {
         "dataset": {
-            "folder": str(require_dataset(config.dataset, Path(config.data_dir))),
+            "folder": str(dataset_folder),
+            "fingerprint": dataset_fingerprint(dataset_folder),
             "feature_spec": dataset.spec.to_dict(),
-            "vocabulary_fingerprint": dataset.vocabulary.fingerprint(),
+            "vocabulary_fingerprint": dataset.vocabulary_fingerprint,
         },
-        "code_revision": code_revision(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        **describe_environment(),
     }
     (folder / "environment.json").write_text(json.dumps(described, indent=2) + "\n")
+    return described
 
 
 def check_same_dataset(folder: Path, dataset: ProcessedDataset) -> None:
@@ -128,7 +121,7 @@ def check_same_dataset(folder: Path, dataset: ProcessedDataset) -> None:
         DatasetError: If the vocabulary is another one.
     """
     began_with = json.loads((folder / "environment.json").read_text())["dataset"]
-    if began_with["vocabulary_fingerprint"] != dataset.vocabulary.fingerprint():
+    if began_with["vocabulary_fingerprint"] != dataset.vocabulary_fingerprint:
         raise DatasetError(
             f"{folder} was trained with the vocabulary of {began_with['folder']} as it was then; it has changed, so "
             "the run cannot be continued: train anew under another name"
@@ -160,8 +153,9 @@ def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> T
     model = instantiate(config.model, _partial_=True)(spec=spec)
     state = torch.load(folder / checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     try:
+        prefix = "averaged." if any(key.startswith("averaged.") for key in state) else "model."
         model.load_state_dict(
-            {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+            {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         )
     except RuntimeError as error:
         raise ConfigurationError(
@@ -175,15 +169,3 @@ def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> T
         vocabulary_fingerprint=dataset["vocabulary_fingerprint"],
         max_sequence_length=int(config.batches.max_sequence_length),
     )
-
-
-def code_revision() -> str:
-    """Return the commit the code stands at, with ``+changes`` if the checkout differs; empty outside a checkout."""
-    root = Path(__file__).parents[1]
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+changes"], cwd=root, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return ""
-    return described.stdout.strip()

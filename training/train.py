@@ -27,7 +27,8 @@ from training.run_folder import (
     prepare_run_folder,
     run_folder,
 )
-from training.settings import check_depths, check_whole_number, mistakes_in, require_dataset
+from training.settings import check_depths, check_whole_number, require_dataset
+from training.tracking.check import check_tracking
 
 
 class TrainingResult(NamedTuple):
@@ -72,46 +73,35 @@ def run(config: DictConfig) -> TrainingResult:
         check_same_dataset(folder, dataset)
 
     # What imports torch waits until here, so that a mistake is answered at once.
-    import torch
-    from hydra.utils import instantiate
-
+    from training.assembly import make_module, make_source
     from training.callbacks.full_ranking import FullRankingValidation
     from training.datamodule import BatchDataModule
-    from training.modules.recommender import RecommenderModule
-    from training.trainer import build_trainer, make_loggers, silence_what_is_meant
+    from training.tracking.loggers import open_loggers, record_run
+    from training.trainer import build_trainer, silence_what_is_meant
 
-    with mistakes_in("negatives"):
-        negatives = instantiate(config.negatives, _partial_=True)(dataset=dataset)
-    with mistakes_in("batches"):
-        source = instantiate(config.batches, _partial_=True)(dataset=dataset, negatives=negatives, seed=config.seed)
+    source = make_source(config, dataset)
     validation = FullRankingValidation(
         dataset=dataset,
         max_sequence_length=config.batches.max_sequence_length,
         max_queries=config.validation.max_queries,
         ks=config.validation.ks,
     )
-    torch.manual_seed(config.seed)
-    with mistakes_in("model"):
-        model = instantiate(config.model, _partial_=True)(spec=dataset.spec)
-    optimizer = instantiate(config.optimizer, _partial_=True)
-    with mistakes_in("optimizer"):
-        optimizer(model.parameters())
-    module = RecommenderModule(model=model, loss=instantiate(config.loss), optimizer=optimizer, seed=config.seed)
+    module = make_module(config, dataset.spec)
     with warnings.catch_warnings():
         silence_what_is_meant()
         # Only when nothing can be refused any more is an earlier run of this name deleted.
         trainer = build_trainer(config, folder=folder, validation=validation, num_batches=len(source))
         if leads():
             prepare_run_folder(folder, resume=config.resume)
-        trainer.loggers = make_loggers(folder, resume=config.resume)
-        if leads():
-            describe_run(folder, config, dataset)
-        trainer.fit(
-            module,
-            datamodule=BatchDataModule(source=source, num_workers=config.trainer.num_workers),
-            ckpt_path=folder / LAST_CHECKPOINT if config.resume else None,
-            weights_only=True,
-        )
+        with open_loggers(config.tracking, folder=folder, resume=config.resume) as trainer.loggers:
+            if leads():
+                record_run(trainer.loggers, config, describe_run(folder, config, dataset))
+            trainer.fit(
+                module,
+                datamodule=BatchDataModule(source=source, num_workers=config.trainer.num_workers),
+                ckpt_path=folder / LAST_CHECKPOINT if config.resume else None,
+                weights_only=True,
+            )
     best = trainer.checkpoint_callback.best_model_score
     return TrainingResult(
         folder=folder,
@@ -131,7 +121,8 @@ def check_settings(config: DictConfig) -> None:
         ConfigurationError: With the key and what was received.
     """
     check_missing(config)
-    for key, least in (("max_epochs", 1), ("patience", 0), ("seed", 0), ("trainer.num_workers", 0)):
+    check_tracking(config.tracking)
+    for key, least in (("max_epochs", 1), ("patience", 0), ("seed", 0), ("warmup_steps", 0), ("trainer.num_workers", 0)):
         check_whole_number(config, key, at_least=least)
     check_whole_number(config, "negatives.num_negatives", at_least=1)
     check_whole_number(config, "validation.max_queries", at_least=1, optional=True)

@@ -56,14 +56,16 @@ class CandidateBatch(NamedTuple):
 
     positive: Tensor
     """[P] int64 places among the C items"""
-    negative: Tensor
-    """[N] (shared by all targets) or [P, N], int64 places among the C items"""
-    real: Tensor
-    """[P, N] bool; False for padding and for a negative that happens to be the positive"""
+    negative: Tensor | None
+    """[N] (shared by all targets) or [P, N], int64 places among the C items; None: all C of them"""
+    real: Tensor | None
+    """[P, N] bool; False for padding and for a negative that happens to be the positive; None: only that"""
     positive_log_q: Tensor
     """[P] float32"""
     negative_log_q: Tensor
     """[N] or [P, N] float32"""
+    sampling_rate: float
+    """N over the number of negatives that could have been drawn"""
 
 
 class SequenceBatch(NamedTuple):

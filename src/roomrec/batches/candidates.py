@@ -22,10 +22,12 @@ def collate_candidates(positive: Int64Array, negatives: SampledNegatives) -> tup
     """
     together = np.concatenate([positive, negatives.item.ravel()])
     distinct, place = np.unique(together, return_inverse=True)
+    every_item = negatives.real is None
     return distinct, CandidateBatch(
         positive=torch.from_numpy(place[: len(positive)]),
-        negative=torch.from_numpy(place[len(positive) :].reshape(negatives.item.shape)),
-        real=torch.from_numpy(negatives.real),
+        negative=None if every_item else torch.from_numpy(place[len(positive) :].reshape(negatives.item.shape)),
+        real=None if negatives.real is None else torch.from_numpy(negatives.real),
         positive_log_q=torch.from_numpy(negatives.positive_log_q),
         negative_log_q=torch.from_numpy(negatives.negative_log_q),
+        sampling_rate=negatives.sampling_rate,
     )

@@ -13,6 +13,7 @@ from roomrec.errors import DatasetError
 from roomrec.features.as_of import PRODUCT_KIND
 from roomrec.ids import FIRST_INDEX, PAD_INDEX
 from roomrec.sequences.dataset import ItemTable, ProcessedDataset
+from roomrec.sequences.histories import blocks_of
 from roomrec.sequences.windows import train_targets
 
 Int64Array = npt.NDArray[np.int64]
@@ -24,12 +25,15 @@ class SampledNegatives(NamedTuple):
 
     item: Int64Array
     """[N] shared, or [P, N]; PAD where nothing could be drawn"""
-    real: npt.NDArray[np.bool_]
-    """[P, N] False for padding, accidental hits, items of another kind than the positive, and what was not live"""
+    real: npt.NDArray[np.bool_] | None
+    """[P, N] False for padding, accidental hits, items of another kind than the positive, and what was not live; None:
+    ``item`` holds every item once, and all but the positive count"""
     positive_log_q: Float32Array
     """[P] log of the rate at which the sampler offers the positive; 0 for a uniform sampler"""
     negative_log_q: Float32Array
     """[N] or [P, N]"""
+    sampling_rate: float
+    """N over the number of negatives that could have been drawn"""
 
 
 class NegativeSampler(Protocol):
@@ -43,7 +47,7 @@ class NegativeSampler(Protocol):
 
 
 class UniformNegatives:
-    """Uniform over the items that training knows, one draw shared by the whole batch.
+    """Uniform over the items that training knows, one draw shared by the whole batch; every item if there are no more.
 
     Args:
         dataset: Where the items come from.
@@ -55,14 +59,18 @@ class UniformNegatives:
         self._known = np.flatnonzero(known_items(dataset.items))
         if len(self._known) < 2:
             raise DatasetError(f"the dataset knows {len(self._known)} items; at least 2 are needed to train")
+        self._one_kind = len(np.unique(self._kind[self._known])) == 1
         self._num_negatives = num_negatives
 
     def sample(
         self, positive: Int64Array, at_ms: Int64Array, room: Int64Array, rng: np.random.Generator
     ) -> SampledNegatives:
         """Draw N items for all positives; see ``NegativeSampler``."""
+        if self._num_negatives >= len(self._known) and self._one_kind:
+            nothing = np.zeros(len(positive), dtype=np.float32)
+            return SampledNegatives(self._known, None, nothing, np.zeros(len(self._known), dtype=np.float32), 1.0)
         item = self._known[rng.integers(len(self._known), size=self._num_negatives)]
-        return _shared(item, positive, self._kind)
+        return _shared(item, positive, self._kind, num_possible=len(self._known))
 
 
 class PopularityNegatives:
@@ -79,6 +87,7 @@ class PopularityNegatives:
         weight = np.where(count_targets(dataset) > 0, np.maximum(count_targets(dataset), 1.0) ** exponent, 0.0)
         self._upto = np.cumsum(weight)
         self._log_q = _log_rate(weight)
+        self._num_possible = int(np.count_nonzero(weight))
         self._num_negatives = num_negatives
 
     def sample(
@@ -87,7 +96,7 @@ class PopularityNegatives:
         """Draw N items for all positives; see ``NegativeSampler``."""
         drawn = rng.random(self._num_negatives) * self._upto[-1]
         item = np.searchsorted(self._upto, drawn, side="right")
-        return _shared(item, positive, self._kind)._replace(
+        return _shared(item, positive, self._kind, num_possible=self._num_possible)._replace(
             positive_log_q=self._log_q[positive], negative_log_q=self._log_q[item]
         )
 
@@ -105,6 +114,7 @@ class InBatchNegatives:
     def __init__(self, *, dataset: ProcessedDataset, num_negatives: int) -> None:
         self._kind = dataset.items.kind
         self._log_q = _log_rate(count_targets(dataset))
+        self._num_possible = int(np.count_nonzero(count_targets(dataset)))
         self._availability = dataset.availability if dataset.knows_availability else None
         self._num_negatives = num_negatives
 
@@ -115,8 +125,9 @@ class InBatchNegatives:
         item = positive
         if len(positive) > self._num_negatives:
             item = rng.choice(positive, size=self._num_negatives, replace=False)
-        negatives = _shared(item, positive, self._kind)
+        negatives = _shared(item, positive, self._kind, num_possible=self._num_possible)
         real = negatives.real
+        assert real is not None
         if self._availability is not None:
             there = self._availability.is_available(np.tile(item, len(positive)), np.repeat(at_ms, len(item)))
             real = real & there.reshape(real.shape)
@@ -156,6 +167,7 @@ class AvailableNegatives:
         self._availability = dataset.availability
         self._num_negatives = num_negatives
         self._num_room_negatives = num_room_negatives
+        self._sampling_rate = num_negatives / max(self._availability.mean_number(), 1.0)
         self._otherwise = None if dataset.knows_availability else otherwise(dataset=dataset)
 
     def sample(
@@ -175,6 +187,7 @@ class AvailableNegatives:
             real=(item != PAD_INDEX) & (item != positive[:, None]),
             positive_log_q=np.zeros(len(positive), dtype=np.float32),
             negative_log_q=np.zeros(item.shape, dtype=np.float32),
+            sampling_rate=self._sampling_rate,
         )
 
 
@@ -186,8 +199,11 @@ def known_items(items: ItemTable) -> npt.NDArray[np.bool_]:
 
 def count_targets(dataset: ProcessedDataset) -> npt.NDArray[np.float64]:
     """Count how often each item is a target in training, shape ``[V]``."""
-    chosen = dataset.histories.item_index[train_targets(dataset.histories)]
-    return np.bincount(chosen, minlength=len(dataset.items.kind)).astype(np.float64)
+    counts = np.zeros(len(dataset.items.kind), dtype=np.int64)
+    for block in blocks_of(dataset.histories):
+        chosen = block.histories.item_index[train_targets(block.histories)]
+        counts += np.bincount(chosen, minlength=len(counts))
+    return counts.astype(np.float64)
 
 
 def _log_rate(weight: npt.NDArray[np.float64]) -> Float32Array:
@@ -196,10 +212,13 @@ def _log_rate(weight: npt.NDArray[np.float64]) -> Float32Array:
     return np.asarray(np.log(np.maximum(weight, least) / max(weight.sum(), 1.0)), dtype=np.float32)
 
 
-def _shared(item: Int64Array, positive: Int64Array, kind: npt.NDArray[np.integer]) -> SampledNegatives:
+def _shared(
+    item: Int64Array, positive: Int64Array, kind: npt.NDArray[np.integer], *, num_possible: int
+) -> SampledNegatives:
     return SampledNegatives(
         item=item,
         real=(item != positive[:, None]) & (kind[item] == kind[positive][:, None]),
         positive_log_q=np.zeros(len(positive), dtype=np.float32),
         negative_log_q=np.zeros(len(item), dtype=np.float32),
+        sampling_rate=len(item) / max(num_possible, 1),
     )

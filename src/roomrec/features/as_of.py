@@ -100,6 +100,12 @@ class AvailabilityTimeline:
         found = (last >= 0) & (moment >= 0)
         return np.asarray(found & (self._open_until[np.maximum(last, 0)] > asked))
 
+    def mean_number(self) -> float:
+        """Return how many rooms and products were available at an average instant of the log; 0 for an empty one."""
+        if not len(self._item):
+            return 0.0
+        return float((self._to - self._from).sum(dtype=np.float64) / max(int(self._to.max() - self._from.min()), 1))
+
     def sample_available(
         self, at_ms: Int64Array, kind: Int64Array, *, num_samples: int, rng: np.random.Generator
     ) -> Int64Array:

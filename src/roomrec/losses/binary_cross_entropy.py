@@ -1,10 +1,13 @@
 """Each positive and each negative judged on its own.
 
-Legend: P target positions, N negatives.
+Legend: P target positions, C items, N negatives, D embedding.
 """
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from roomrec.batches.batch import CandidateBatch
+from roomrec.losses.scoring import score_candidates
 
 
 class BinaryCrossEntropy(nn.Module):
@@ -14,17 +17,18 @@ class BinaryCrossEntropy(nn.Module):
         Kang & McAuley 2018 (SASRec), equation 6, with any number of negatives.
     """
 
-    def forward(self, positive_P: Tensor, negative_PN: Tensor, real_PN: Tensor) -> Tensor:
+    def forward(self, user_PD: Tensor, item_CD: Tensor, candidates: CandidateBatch) -> Tensor:
         """Return the mean loss of the positives.
 
         Args:
-            positive_P: Logits of the positives.
-            negative_PN: Logits of their negatives.
-            real_PN: False for negatives that do not count.
+            user_PD: User vectors at the target positions.
+            item_CD: Vectors of the batch's items.
+            candidates: Which of them are whose positive and negatives.
 
         Returns:
             A scalar; a positive without negatives adds its own half alone.
         """
-        of_negatives_PN = F.softplus(negative_PN.float()) * real_PN
+        positive_P, negative_PN, real_PN = score_candidates(user_PD, item_CD, candidates)
+        of_negatives_PN = F.softplus(negative_PN) * real_PN
         of_negatives_P = of_negatives_PN.sum(dim=1) / real_PN.sum(dim=1).clamp(min=1)
-        return (F.softplus(-positive_P.float()) + of_negatives_P).mean()
+        return (F.softplus(-positive_P) + of_negatives_P).mean()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from roomrec.losses.binary_cross_entropy import BinaryCrossEntropy
+from tests.unit.losses.one_user import loss_of, random_batch
 
 LOGITS = [
     # positive, negatives, real, loss
@@ -17,15 +18,10 @@ LOGITS = [
 
 @pytest.mark.parametrize(("positive", "negatives", "real", "expected"), LOGITS)
 def test_one_positive(positive, negatives, real, expected):
-    loss = BinaryCrossEntropy()(torch.tensor([positive]), torch.tensor([negatives]), torch.tensor([real]))
-    assert loss.item() == pytest.approx(expected, abs=1e-4)
+    assert loss_of(BinaryCrossEntropy(), [positive], [negatives], [real]).item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_gradients():
-    positive = torch.randn(3, dtype=torch.float64, requires_grad=True)
-    negative = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
-    real = torch.tensor([[True, True], [False, True], [False, False]])
-    # The loss computes in float32, so the check is coarse.
-    assert torch.autograd.gradcheck(
-        lambda one, many: BinaryCrossEntropy()(one, many, real), (positive, negative), eps=1e-2, atol=1e-2, rtol=1e-2
-    )
+@pytest.mark.parametrize("shared", [True, False])
+def test_gradients(shared):
+    users, items, batch = random_batch(shared=shared)
+    assert torch.autograd.gradcheck(lambda u, i: BinaryCrossEntropy()(u, i, batch), (users, items))
