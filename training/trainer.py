@@ -1,22 +1,19 @@
 """The Lightning trainer of a run: device, precision, loggers, checkpoints, early stopping."""
 
-import csv
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from roomrec.errors import ConfigurationError
 from training.callbacks.epoch_lines import EpochLines
 from training.callbacks.interruption import SaveOnInterrupt
-from training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT, leads
+from training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT
 from training.settings import mistakes_in
 
 
@@ -67,11 +64,6 @@ def build_trainer(config: DictConfig, *, folder: Path, validation: Callback, num
         )
 
 
-def make_loggers(folder: Path, *, resume: bool) -> list[Logger]:
-    """Write ``metrics.csv`` and a TensorBoard log into the folder of a run, which exists."""
-    return [_csv_logger(folder, resume=resume), TensorBoardLogger(folder, name="", version="tensorboard")]
-
-
 def choose_device(accelerator: str, precision: str) -> tuple[str, str]:
     """Settle ``auto``: a CUDA device computes in bf16 where it can, everything else in float32.
 
@@ -105,19 +97,7 @@ def silence_what_is_meant() -> None:
         ".*GPU available but not used.*",  # trainer=cpu says so
         ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # inside Lightning, with this torch
         ".*Experiment logs directory .* exists and is not empty.*",  # it holds what this run has just put there
+        ".*``noload`` loader strategy is deprecated.*",  # inside MLflow, with this SQLAlchemy
+        "MLFlow only allows .* characters in metric name.*",  # val_ndcg@10 is val_ndcg10 there
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def _csv_logger(folder: Path, *, resume: bool) -> CSVLogger:
-    """A logger that writes ``metrics.csv``; after a resume it goes on below the rows that are there."""
-    if not leads():
-        return CSVLogger(folder, name="", version="")
-    rows = (folder / "metrics.csv").read_text() if resume and (folder / "metrics.csv").exists() else ""
-    (folder / "metrics.csv").unlink(missing_ok=True)
-    logger = CSVLogger(folder, name="", version="")
-    writer: Any = logger.experiment
-    if rows:
-        (folder / "metrics.csv").write_text(rows)
-        writer.metrics_keys = next(csv.reader(rows.splitlines()))
-    return logger
