@@ -31,7 +31,6 @@ class Contender:
         self._spec = spec
         self._log = log
         self._dataset = ProcessedDataset.open(Path(spec["dataset"]))
-        self._length = 0
 
     def train(self, callback: Any) -> None:
         """Run the job with the callback first among its callbacks."""
@@ -46,7 +45,6 @@ class Contender:
         overrides = [f"{name}={value}" for name, value in settings.items()] + spec["overrides"]
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             config = compose("train", overrides=overrides)
-        self._length = int(config.batches.max_sequence_length)
         build = training.trainer.build_trainer
 
         def build_and_pace(*arguments: Any, **settings: Any) -> Any:
@@ -70,7 +68,7 @@ class Contender:
         row = np.array([row_of[int(log.user_ids[user])] for user in users])
         stop = histories.offsets[row + 1] - {"validation": 2, "test": 1}[part]
         encoded = encode_users(
-            module.evaluated.user_encoder, dataset, row=row, stop=stop, max_sequence_length=self._length
+            module.evaluated.user_encoder, dataset, row=row, stop=stop, max_sequence_length=self._spec["length"]
         )
         items = encode_items(module.evaluated.item_encoder, dataset)
         place = np.zeros(len(log.item_ids), dtype=np.int64)
