@@ -18,7 +18,7 @@ from training.run_folder import BEST_CHECKPOINT, describe_run
 SMALL_SASREC = {
     "model": "sasrec",
     "model.embedding_dim": 16,
-    "model.hidden_dim": 16,
+    "model.block.hidden_dim": 16,
     "model.num_blocks": 1,
     "model.max_sequence_length": 12,
 }

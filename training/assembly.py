@@ -1,10 +1,13 @@
 """What a run trains with, put together from its config: batches, and the module with model, loss and optimiser."""
 
+import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from roomrec.batches.collate import collate_items
 from roomrec.features.spec import FeatureSpec
+from roomrec.models.sasrec import SASRec
 from roomrec.sequences.dataset import ProcessedDataset
 from training.datamodule import BatchSource
 from training.modules.recommender import RecommenderModule
@@ -31,12 +34,13 @@ def make_source(config: DictConfig, dataset: ProcessedDataset) -> BatchSource:
     return source
 
 
-def make_module(config: DictConfig, spec: FeatureSpec) -> RecommenderModule:
+def make_module(config: DictConfig, spec: FeatureSpec, *, dataset: ProcessedDataset | None = None) -> RecommenderModule:
     """Make the module of a config, its weights drawn from the run's seed.
 
     Args:
         config: ``configs/train.yaml``, composed.
         spec: Cardinalities of the features.
+        dataset: Where the model learns what its products are like; not needed where saved weights follow.
 
     Raises:
         ConfigurationError: If a library refuses a value.
@@ -44,6 +48,8 @@ def make_module(config: DictConfig, spec: FeatureSpec) -> RecommenderModule:
     torch.manual_seed(config.seed)
     with mistakes_in("model"):
         model = instantiate(config.model, _partial_=True)(spec=spec)
+    if dataset is not None and isinstance(model, SASRec) and spec.has_side_features:
+        model.describe_products(collate_items(dataset.items, np.arange(spec.num_products)))
     optimizer = instantiate(config.optimizer, _partial_=True)
     with mistakes_in("optimizer"):
         optimizer(model.parameters())

@@ -7,18 +7,35 @@ from training.train import run
 
 pytestmark = pytest.mark.slow
 
-EASY = ["model.embedding_dim=32", "model.hidden_dim=32", "max_epochs=40", "patience=40", "validation.ks=[1,10]"]
+EASY = ["model.embedding_dim=32", "max_epochs=40", "patience=40", "validation.ks=[1,10]"]
 
 
-@pytest.mark.parametrize("loss", ["softmax", "bce"])
-@pytest.mark.parametrize("norm_first", ["true", "false"])
-def test_sasrec_learns_a_markov_chain(markov_dataset, tmp_path, loss, norm_first):
+SEQUENCE_MODELS = ["model=sasrec", "model=sasrec model.block.norm_first=false", "model=esasrec", "model=hstu"]
+
+
+@pytest.mark.parametrize("negatives", ["num_negatives=5", "num_negatives=100"])
+@pytest.mark.parametrize("loss", ["softmax", "bce", "gbce"])
+def test_every_loss_learns_a_markov_chain_from_some_or_all_items(markov_dataset, tmp_path, loss, negatives):
     config = small_config(
         markov_dataset,
         tmp_path,
         *EASY,
         f"loss={loss}",
-        f"model.norm_first={norm_first}",
+        "negatives=uniform",
+        f"negatives.{negatives}",
+        "validation.monitor=val_hr@1",
+        "optimizer.lr=5e-3",
+    )
+    assert run(config).best > 0.75
+
+
+@pytest.mark.parametrize("model", SEQUENCE_MODELS)
+def test_every_block_learns_a_markov_chain(markov_dataset, tmp_path, model):
+    config = small_config(
+        markov_dataset,
+        tmp_path,
+        *EASY,
+        *model.split(),
         "validation.monitor=val_hr@1",
         "optimizer.lr=5e-3",
     )

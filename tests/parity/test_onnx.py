@@ -16,8 +16,10 @@ from roomrec.export.onnx import (
 )
 from roomrec.export.recorded import recorded_histories, recorded_items
 from roomrec.features.spec import HISTORY_INPUTS, ITEM_INPUTS, FeatureSpec
+from roomrec.models.product_catalogue import with_looked_up_products
 from roomrec.models.sasrec import SASRec
 from roomrec.sequences.dataset import ProcessedDataset
+from tests.blocks import BLOCKS, random_products
 
 LENGTH = 12
 SPEC = FeatureSpec(
@@ -25,26 +27,26 @@ SPEC = FeatureSpec(
 )
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=sorted(BLOCKS))
+def model(request):
     torch.manual_seed(1)
-    return SASRec(
+    model = SASRec(
         spec=SPEC,
         embedding_dim=16,
         max_sequence_length=LENGTH,
         num_blocks=2,
-        num_heads=2,
-        hidden_dim=16,
+        block=BLOCKS[request.param],
         dropout_rate=0.2,
-        norm_first=True,
         id_dropout_rate=0.1,
     )
+    model.describe_products(random_products(SPEC))
+    return model
 
 
 @pytest.fixture(scope="module")
 def user_graph(model, tmp_path_factory):
     file = tmp_path_factory.mktemp("onnx") / "user_encoder.onnx"
-    export_user_encoder(model.user_encoder, file, max_sequence_length=LENGTH)
+    export_user_encoder(with_looked_up_products(model.user_encoder), file, max_sequence_length=LENGTH)
     return file
 
 

@@ -27,7 +27,6 @@ def small_config(dataset: Path, data_dir: Path, *overrides: str) -> DictConfig:
                 "name=tiny",
                 "trainer=cpu",
                 "model.embedding_dim=8",
-                "model.hidden_dim=8",
                 "batches.batch_size=64",
                 "max_epochs=2",
                 *overrides,
@@ -57,7 +56,7 @@ def test_a_run_leaves_what_others_need(request, tmp_path, model, world):
     trained = load_trained_model(result.folder)
     assert trained.spec.num_users == json.loads((dataset / "summary.json").read_text())["feature_spec"]["num_users"]
     history = torch.full((1, 3), 1)
-    vectors = trained.model.user_encoder(history, history, history, history, history, torch.tensor([2]))
+    vectors = trained.model.user_encoder(*[history] * 6, torch.tensor([2]))
     assert vectors.shape == (1, 8)
 
 

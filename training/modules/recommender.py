@@ -48,14 +48,13 @@ class RecommenderModule(LightningModule):
         self._average_decay = average_decay
 
     @property
-    def evaluated(self) -> nn.Module:
+    def evaluated(self) -> Any:
         """The model that counts: the average where one is kept."""
-        averaged: nn.Module | None = self.averaged
-        return self.model if averaged is None else averaged
+        return self.model if self.averaged is None else self.averaged
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Derive the randomness of this step."""
-        torch.manual_seed((self._seed * 1_000_003 + self.trainer.global_step) * 1_009 + self.trainer.global_rank)
+        torch.manual_seed(step_seed(self._seed, self.trainer.global_step, self.trainer.global_rank))
 
     def loss_of(self, batch: Any) -> Tensor:
         """Return the loss of one batch, outside a trainer, too."""
@@ -95,3 +94,8 @@ class RecommenderModule(LightningModule):
             return optimizer
         warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / self._warmup_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warmup, "interval": "step"}}
+
+
+def step_seed(seed: int, global_step: int, rank: int) -> int:
+    """Return the seed of a step's dropout: the same whenever the step is gone through."""
+    return (seed * 1_000_003 + global_step) * 1_009 + rank

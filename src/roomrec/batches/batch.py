@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class HistoryBatch(NamedTuple):
-    """Inputs of a user encoder, int64, padded on the left with 0; ``event_type`` is 0 exactly on padding."""
+    """Inputs of a user encoder, int64, padded with 0; ``event_type`` is 0 exactly on padding.
+
+    Padding stands on the left, except in the windows of ``SequenceBatch``.
+    """
 
     event_type: Tensor
     """[B, L]"""
@@ -26,6 +29,8 @@ class HistoryBatch(NamedTuple):
     """[B, L]"""
     watch_time_bucket: Tensor
     """[B, L]"""
+    age_s: Tensor
+    """[B, L] seconds before the newest event"""
     user_index: Tensor
     """[B]"""
 
@@ -69,7 +74,7 @@ class CandidateBatch(NamedTuple):
 
 
 class SequenceBatch(NamedTuple):
-    """Windows with the places at which the next event is a target."""
+    """Windows with the places at which the next event is a target; padding stands on the right."""
 
     history: HistoryBatch
     """[B, L]"""

@@ -45,16 +45,19 @@ def lay_out(start: Int64Array, stop: Int64Array) -> Stretches:
     return Stretches(start[example] + nth, example, nth, length)
 
 
-def collate_histories(histories: Histories, *, row: Int64Array, start: Int64Array, stop: Int64Array) -> HistoryBatch:
+def collate_histories(
+    histories: Histories, *, row: Int64Array, start: Int64Array, stop: Int64Array, pad_right: bool = False
+) -> HistoryBatch:
     """Turn stretches of histories into inputs of a user encoder.
 
-    Time gaps are counted inside a stretch, as ``history_inputs`` does for one user.
+    Time gaps and ages are counted inside a stretch, as ``history_inputs`` does for one user.
 
     Args:
         histories: Everybody's events.
         row: The user of each example, shape ``[B]``.
         start: First event of each example, shape ``[B]``.
         stop: One past its newest event, shape ``[B]``; equal to ``start`` for an empty history.
+        pad_right: Pad on the right instead of the left.
 
     Returns:
         Tensors ``[B, L]``, L being the longest stretch, at least 1.
@@ -63,12 +66,22 @@ def collate_histories(histories: Histories, *, row: Int64Array, start: Int64Arra
     place = stretches.place
     gap = time_gap_buckets(histories.occurred_at_ms[place])
     gap[stretches.nth == 0] = 0
+    newest_at_ms = histories.occurred_at_ms[np.maximum(stop, 1) - 1]
+    padded_place = places_in_batch(stretches, pad_right=pad_right)
+    shape = (len(stretches.length), _longest(stretches))
+
+    def pad(values: npt.NDArray[np.integer]) -> torch.Tensor:
+        padded = np.zeros(shape, dtype=np.int64)
+        padded.reshape(-1)[padded_place] = values
+        return torch.from_numpy(padded)
+
     return HistoryBatch(
-        event_type=_pad_left(histories.event_type[place], stretches),
-        streamer_index=_pad_left(histories.streamer_index[place], stretches),
-        product_index=_pad_left(histories.product_index[place], stretches),
-        time_gap_bucket=_pad_left(gap, stretches),
-        watch_time_bucket=_pad_left(histories.watch_time_bucket[place], stretches),
+        event_type=pad(histories.event_type[place]),
+        streamer_index=pad(histories.streamer_index[place]),
+        product_index=pad(histories.product_index[place]),
+        time_gap_bucket=pad(gap),
+        watch_time_bucket=pad(histories.watch_time_bucket[place]),
+        age_s=pad((newest_at_ms[stretches.example] - histories.occurred_at_ms[place]) // 1000),
         user_index=torch.from_numpy(histories.user_index[row].astype(np.int64)),
     )
 
@@ -82,16 +95,11 @@ def collate_items(items: ItemTable, item_index: Int64Array) -> ItemBatch:
     return ItemBatch(*(torch.from_numpy(_cut_bag(column) if column.ndim == 2 else column) for column in columns))
 
 
-def left_padded_places(stretches: Stretches) -> Int64Array:
-    """Return for each event its place in the flattened ``[B * L]`` after padding on the left, shape ``[T]``."""
+def places_in_batch(stretches: Stretches, *, pad_right: bool) -> Int64Array:
+    """Return for each event its place in the flattened ``[B * L]`` after padding on one side, shape ``[T]``."""
     longest = _longest(stretches)
-    return stretches.example * longest + (longest - stretches.length[stretches.example]) + stretches.nth
-
-
-def _pad_left(values: npt.NDArray[np.integer], stretches: Stretches) -> torch.Tensor:
-    padded = np.zeros(len(stretches.length) * _longest(stretches), dtype=np.int64)
-    padded[left_padded_places(stretches)] = values
-    return torch.from_numpy(padded.reshape(len(stretches.length), -1))
+    first = stretches.example * longest + stretches.nth
+    return first if pad_right else first + longest - stretches.length[stretches.example]
 
 
 def _cut_bag(bag: Int64Array) -> Int64Array:

@@ -58,7 +58,10 @@ class UniformNegatives:
         self._kind = dataset.items.kind
         self._known = np.flatnonzero(known_items(dataset.items))
         if len(self._known) < 2:
-            raise DatasetError(f"the dataset knows {len(self._known)} items; at least 2 are needed to train")
+            raise DatasetError(
+                f"the dataset knows {len(self._known)} items, and training needs 2 at least: preprocess more data, "
+                f"or lower vocabulary.min_count"
+            )
         self._one_kind = len(np.unique(self._kind[self._known])) == 1
         self._num_negatives = num_negatives
 

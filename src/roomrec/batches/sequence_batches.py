@@ -5,7 +5,7 @@ import torch
 
 from roomrec.batches.batch import SequenceBatch
 from roomrec.batches.candidates import collate_candidates
-from roomrec.batches.collate import collate_histories, collate_items, lay_out, left_padded_places
+from roomrec.batches.collate import collate_histories, collate_items, lay_out, places_in_batch
 from roomrec.batches.negatives import NegativeSampler
 from roomrec.batches.sampler import Examples, LengthBuckets
 from roomrec.errors import DatasetError
@@ -70,8 +70,8 @@ class SequenceBatches:
         negatives = self._negatives.sample(positive, self._histories.occurred_at_ms[follower], room, rng)
         distinct, candidates = collate_candidates(positive, negatives)
         return SequenceBatch(
-            history=collate_histories(self._histories, row=row, start=start, stop=stop - 1),
-            target_place=torch.from_numpy(left_padded_places(stretches)[has_target]),
+            history=collate_histories(self._histories, row=row, start=start, stop=stop - 1, pad_right=True),
+            target_place=torch.from_numpy(places_in_batch(stretches, pad_right=True)[has_target]),
             items=collate_items(self._items, distinct),
             candidates=candidates,
         )

@@ -36,6 +36,7 @@ from roomrec.export.onnx import (
 from roomrec.export.recorded import items_of, recorded_histories, recorded_items
 from roomrec.features.as_of import PRODUCT_KIND
 from roomrec.ids import FIRST_INDEX
+from roomrec.models.product_catalogue import with_looked_up_products
 from roomrec.sequences.dataset import TRAIN_SPLIT, ProcessedDataset
 
 _ITEMS_AT_ONCE = 8192
@@ -77,7 +78,8 @@ def write_bundle(
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    export_user_encoder(user_encoder, folder / USER_ENCODER_FILE, max_sequence_length=max_sequence_length)
+    looked_up = with_looked_up_products(user_encoder)
+    export_user_encoder(looked_up, folder / USER_ENCODER_FILE, max_sequence_length=max_sequence_length)
     export_item_encoder(item_encoder, folder / ITEM_ENCODER_FILE, spec=dataset.spec)
     users = measure_parity(
         user_encoder,

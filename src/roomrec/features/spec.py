@@ -11,6 +11,7 @@ HISTORY_INPUTS: Final = (
     "product_index",
     "time_gap_bucket",
     "watch_time_bucket",
+    "age_s",
 )
 """Inputs of the user encoder, each ``[B, L]`` int64, padded on the left with 0; beside them ``user_index`` ``[B]``."""
 

@@ -44,6 +44,19 @@ def time_gap_buckets(occurred_at_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.in
     return buckets
 
 
+def ages_s(occurred_at_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Count whole seconds from each event of one user to the newest.
+
+    Args:
+        occurred_at_ms: Instants, oldest first, shape ``[n]``.
+
+    Example:
+        >>> ages_s(np.array([0, 999, 61_000]))
+        array([61, 60,  0])
+    """
+    return (occurred_at_ms[-1:] - occurred_at_ms) // 1000
+
+
 def watch_time_buckets(watch_time_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Bucket watch times; negative means unknown and gives 0.
 

@@ -1,61 +1,78 @@
-"""Multi-head causal self-attention over left-padded sequences.
+"""Multi-head causal self-attention over histories.
 
 Legend: B batch, L sequence, Q queries (L, or 1 for the newest only), D embedding, H heads.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 
+class Scope(NamedTuple):
+    """Who may look at whom in a batch of histories, and when each event happened."""
+
+    may_attend_B1LL: Tensor | None
+    """True where an event may look; every row holds at least one True. None: at itself and at everything before it,
+    which is right for real events where padding stands on the right, and needs no mask in memory"""
+    age_BL: Tensor
+    """Seconds before the newest event of the history, int64"""
+
+
 class CausalSelfAttention(nn.Module):
     """Each event looks at itself and at the real events before it.
+
+    Attention weights are not dropped: fused kernels cannot, and the residual dropout around this does as well.
 
     Args:
         embedding_dim: D, a multiple of ``num_heads``.
         num_heads: H.
-        dropout_rate: Share of attention weights dropped in training.
 
     Raises:
         ValueError: If ``embedding_dim`` is not a multiple of ``num_heads``.
     """
 
-    def __init__(self, *, embedding_dim: int, num_heads: int, dropout_rate: float) -> None:
+    def __init__(self, *, embedding_dim: int, num_heads: int) -> None:
         super().__init__()
         if embedding_dim % num_heads:
             raise ValueError(f"embedding_dim {embedding_dim} must be a multiple of num_heads {num_heads}")
         self.num_heads = num_heads
-        self.dropout_rate = dropout_rate
         self.query = nn.Linear(embedding_dim, embedding_dim)
         self.key_value = nn.Linear(embedding_dim, 2 * embedding_dim)
         self.out = nn.Linear(embedding_dim, embedding_dim)
 
-    def forward(self, query_BQD: Tensor, x_BLD: Tensor, may_attend_B1QL: Tensor) -> Tensor:
-        """Attend from some events to all.
+    def forward(self, x_BLD: Tensor, scope: Scope, *, newest_only: bool = False) -> Tensor:
+        """Attend from all events to all, or from the newest alone.
 
         Args:
-            query_BQD: The events that ask, the newest Q of ``x_BLD``.
             x_BLD: All events.
-            may_attend_B1QL: True where a query may look; every row must hold at least one True.
+            scope: Who may look at whom.
+            newest_only: Let only the last place ask.
 
         Returns:
             ``[B, Q, D]``.
         """
-        query = self._split_heads(self.query(query_BQD))
-        key, value = self.key_value(x_BLD).chunk(2, dim=-1)
+        asking_BQD = x_BLD[:, -1:] if newest_only else x_BLD
+        may_attend = scope.may_attend_B1LL
+        if newest_only and may_attend is not None:
+            may_attend = may_attend[:, :, -1:]
+        key_BLD, value_BLD = self.key_value(x_BLD).chunk(2, dim=-1)
         mixed_BHQd = F.scaled_dot_product_attention(
-            query,
-            self._split_heads(key),
-            self._split_heads(value),
-            attn_mask=may_attend_B1QL,
-            dropout_p=self.dropout_rate if self.training else 0.0,
+            split_heads(self.query(asking_BQD), self.num_heads),
+            split_heads(key_BLD, self.num_heads),
+            split_heads(value_BLD, self.num_heads),
+            attn_mask=may_attend,
+            is_causal=may_attend is None and not newest_only,
         )
         mixed: Tensor = self.out(mixed_BHQd.transpose(1, 2).flatten(2))
         return mixed
 
-    def _split_heads(self, x_BLD: Tensor) -> Tensor:
-        batch_size, length, width = x_BLD.shape
-        return x_BLD.reshape(batch_size, length, self.num_heads, width // self.num_heads).transpose(1, 2)
+
+def split_heads(x_BLD: Tensor, num_heads: int) -> Tensor:
+    """Return ``[B, H, L, D / H]``."""
+    batch_size, length, width = x_BLD.shape
+    return x_BLD.reshape(batch_size, length, num_heads, width // num_heads).transpose(1, 2)
 
 
 def causal_mask(mask_BL: Tensor) -> Tensor:

@@ -1,99 +1,51 @@
-"""SASRec on events: a causal transformer over item, event type, time gap and watch time.
+"""SASRec and its relatives: an encoder of events made of interchangeable blocks, and the item encoder beside it.
 
 Legend: B batch, L sequence, P target positions, C items, D embedding.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from roomrec.batches.batch import HistoryBatch, SequenceBatch
+from roomrec.batches.batch import HistoryBatch, ItemBatch, SequenceBatch
 from roomrec.events.schema import EVENT_TYPES
 from roomrec.features.spec import FeatureSpec
 from roomrec.features.transforms import NUM_TIME_GAP_BUCKETS, NUM_WATCH_TIME_BUCKETS
 from roomrec.ids import PAD_INDEX
-from roomrec.models.attention import CausalSelfAttention, causal_mask
+from roomrec.models.attention import Scope, causal_mask
+from roomrec.models.dropout import Dropout
 from roomrec.models.embeddings import ItemEncoder, SharedEmbeddings, make_table
-from roomrec.models.feed_forward import FeedForward
-
-
-class Block(nn.Module):
-    """Self-attention and feed-forward, each with normalisation and a residual.
-
-    Args:
-        embedding_dim: D.
-        num_heads: Attention heads.
-        hidden_dim: Width of the feed-forward.
-        dropout_rate: In attention weights, in the feed-forward and on both residuals.
-        norm_first: Normalise before each half (pre-norm) instead of after its residual.
-    """
-
-    def __init__(
-        self, *, embedding_dim: int, num_heads: int, hidden_dim: int, dropout_rate: float, norm_first: bool
-    ) -> None:
-        super().__init__()
-        self.norm_first = norm_first
-        self.attention = CausalSelfAttention(
-            embedding_dim=embedding_dim, num_heads=num_heads, dropout_rate=dropout_rate
-        )
-        self.feed_forward = FeedForward(embedding_dim=embedding_dim, hidden_dim=hidden_dim, dropout_rate=dropout_rate)
-        self.attention_norm = nn.LayerNorm(embedding_dim)
-        self.feed_forward_norm = nn.LayerNorm(embedding_dim)
-        self.dropout = nn.Dropout(dropout_rate)
-
-    def forward(self, x_BLD: Tensor, may_attend_B1LL: Tensor, *, newest_only: bool = False) -> Tensor:
-        """Transform events.
-
-        Args:
-            x_BLD: All events.
-            may_attend_B1LL: See ``causal_mask``.
-            newest_only: Compute the newest event alone.
-
-        Returns:
-            ``[B, L, D]``, or ``[B, 1, D]`` for the newest only.
-        """
-        seen_BLD = self.attention_norm(x_BLD) if self.norm_first else x_BLD
-        asking_BQD, x_BQD, may_attend_B1QL = seen_BLD, x_BLD, may_attend_B1LL
-        if newest_only:
-            asking_BQD, x_BQD, may_attend_B1QL = seen_BLD[:, -1:], x_BLD[:, -1:], may_attend_B1LL[:, :, -1:]
-        x_BQD = x_BQD + self.dropout(self.attention(asking_BQD, seen_BLD, may_attend_B1QL))
-        if self.norm_first:
-            refined: Tensor = x_BQD + self.dropout(self.feed_forward(self.feed_forward_norm(x_BQD)))
-            return refined
-        x_BQD = self.attention_norm(x_BQD)
-        normed: Tensor = self.feed_forward_norm(x_BQD + self.dropout(self.feed_forward(x_BQD)))
-        return normed
+from roomrec.models.product_catalogue import ProductCatalogue
 
 
 class SequenceEncoder(nn.Module):
-    """The user encoder of SASRec.
+    """A user encoder: the sum of what is known of each event, through a stack of blocks.
 
-    Positions are learned and counted from the oldest event kept, whatever padding stands before it.
+    Positions are learned and counted from the oldest event kept, whatever padding stands beside it.
 
     Args:
         embeddings: Tables shared with the item encoder.
+        products: Vectors of products by index; None where the log has none.
+        blocks: What transforms events, at least one; called as ``TransformerBlock``.
         embedding_dim: D.
         max_sequence_length: Positions.
-        num_blocks: Transformer blocks, at least 1.
-        num_heads: Attention heads.
-        hidden_dim: Width of the feed-forwards.
-        dropout_rate: On the embedded events and in the blocks.
-        norm_first: Pre-norm blocks with a last normalisation instead of post-norm blocks.
+        dropout_rate: On the embedded events.
     """
 
     def __init__(
         self,
         *,
         embeddings: SharedEmbeddings,
+        products: nn.Module | None,
+        blocks: nn.ModuleList,
         embedding_dim: int,
         max_sequence_length: int,
-        num_blocks: int,
-        num_heads: int,
-        hidden_dim: int,
         dropout_rate: float,
-        norm_first: bool,
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
+        self.products = products
         self.event_type = make_table(len(EVENT_TYPES) + 1, embedding_dim)
         self.time_gap = make_table(NUM_TIME_GAP_BUCKETS, embedding_dim)
         self.watch_time = make_table(NUM_WATCH_TIME_BUCKETS, embedding_dim)
@@ -101,18 +53,9 @@ class SequenceEncoder(nn.Module):
         nn.init.normal_(self.position.weight, std=0.02)
         # Tables begin small, as item vectors must; without this the blocks would drown what the event was.
         self.embedding_norm = nn.LayerNorm(embedding_dim)
-        self.dropout = nn.Dropout(dropout_rate)
-        self.blocks = nn.ModuleList(
-            Block(
-                embedding_dim=embedding_dim,
-                num_heads=num_heads,
-                hidden_dim=hidden_dim,
-                dropout_rate=dropout_rate,
-                norm_first=norm_first,
-            )
-            for _ in range(num_blocks)
-        )
-        self.last_norm = nn.LayerNorm(embedding_dim) if norm_first else nn.Identity()
+        self.dropout = Dropout(dropout_rate)
+        self.blocks = blocks
+        self.last_norm = nn.LayerNorm(embedding_dim)
 
     def forward(
         self,
@@ -121,6 +64,7 @@ class SequenceEncoder(nn.Module):
         product_index: Tensor,
         time_gap_bucket: Tensor,
         watch_time_bucket: Tensor,
+        age_s: Tensor,
         user_index: Tensor | None = None,
     ) -> Tensor:
         """Encode users by their histories, each input ``[B, L]``, padded on the left; ``user_index`` is not used.
@@ -128,43 +72,43 @@ class SequenceEncoder(nn.Module):
         Returns:
             User vectors ``[B, D]``.
         """
+        unused = event_type[:, 0] if user_index is None else user_index
         history = HistoryBatch(
-            event_type,
-            streamer_index,
-            product_index,
-            time_gap_bucket,
-            watch_time_bucket,
-            event_type[:, 0] if user_index is None else user_index,
+            event_type, streamer_index, product_index, time_gap_bucket, watch_time_bucket, age_s, unused
         )
-        return self._encode(history, newest_only=True)[:, -1]
+        scope = Scope(causal_mask(event_type != PAD_INDEX), age_s)
+        return self._encode(history, scope, newest_only=True)[:, -1]
 
     def encode_all(self, history: HistoryBatch) -> Tensor:
-        """Encode the user as of each event, ``[B, L, D]``; what stands at padding means nothing."""
-        return self._encode(history, newest_only=False)
+        """Encode the user as of each event, ``[B, L, D]``.
 
-    def _encode(self, history: HistoryBatch, *, newest_only: bool) -> Tensor:
-        mask_BL = history.event_type != PAD_INDEX
-        x_BLD = self.dropout(self._embed(history, mask_BL))
-        may_attend_B1LL = causal_mask(mask_BL)
+        Args:
+            history: Padded on the right, so that nobody needs a mask; what comes out at padding means nothing.
+        """
+        return self._encode(history, Scope(None, history.age_s), newest_only=False)
+
+    def _encode(self, history: HistoryBatch, scope: Scope, *, newest_only: bool) -> Tensor:
+        x_BLD = self.dropout(self._embed(history))
         for nth, block in enumerate(self.blocks, start=1):
-            x_BLD = block(x_BLD, may_attend_B1LL, newest_only=newest_only and nth == len(self.blocks))
+            x_BLD = block(x_BLD, scope, newest_only=newest_only and nth == len(self.blocks))
         normed: Tensor = self.last_norm(x_BLD)
         return normed
 
-    def _embed(self, history: HistoryBatch, mask_BL: Tensor) -> Tensor:
-        position_BL = (mask_BL.long().cumsum(dim=1) - 1).clamp(min=0)
+    def _embed(self, history: HistoryBatch) -> Tensor:
+        position_BL = ((history.event_type != PAD_INDEX).long().cumsum(dim=1) - 1).clamp(min=0)
         x_BLD: Tensor = (
             self.event_type(history.event_type)
             + self.time_gap(history.time_gap_bucket)
             + self.watch_time(history.watch_time_bucket)
             + self.position(position_BL)
         )
-        tables = self.embeddings.tables
-        for name, index in (("streamer", history.streamer_index), ("product", history.product_index)):
-            if name in tables:
-                x_BLD = x_BLD + self.embeddings.look_up(name, self.embeddings.drop_ids(index))
+        if "streamer" in self.embeddings.tables:
+            streamer_BL = self.embeddings.drop_ids(history.streamer_index)
+            x_BLD = x_BLD + self.embeddings.look_up("streamer", streamer_BL)
+        if self.products is not None:
+            x_BLD = x_BLD + self.products(history.product_index)
         normed: Tensor = self.embedding_norm(x_BLD)
-        return normed * mask_BL[..., None]
+        return normed
 
 
 class SASRec(nn.Module):
@@ -174,16 +118,15 @@ class SASRec(nn.Module):
         spec: Cardinalities of the features.
         embedding_dim: D.
         max_sequence_length: L, the newest events that count.
-        num_blocks: Transformer blocks.
-        num_heads: Attention heads.
-        hidden_dim: Width of the feed-forwards.
+        num_blocks: Blocks, at least 1.
+        block: Makes one: ``TransformerBlock`` (SASRec), ``LigrBlock`` (eSASRec), ``HstuBlock`` (HSTU).
         dropout_rate: On embedded events and in the blocks.
-        norm_first: Pre-norm instead of post-norm blocks.
         id_dropout_rate: See ``SharedEmbeddings``.
 
     Reference:
         Kang & McAuley 2018 (SASRec). Deliberate differences: events instead of items, full pre-norm, GELU, learned
-        positions counted from the oldest event, embedded events normalised as in S3-Rec (Zhou et al. 2020).
+        positions counted from the oldest event, embedded events normalised as in S3-Rec (Zhou et al. 2020), a product
+        in the history has the vector it has as an item.
     """
 
     def __init__(
@@ -193,27 +136,31 @@ class SASRec(nn.Module):
         embedding_dim: int,
         max_sequence_length: int,
         num_blocks: int,
-        num_heads: int,
-        hidden_dim: int,
+        block: Callable[..., nn.Module],
         dropout_rate: float,
-        norm_first: bool,
         id_dropout_rate: float,
     ) -> None:
         super().__init__()
+        if num_blocks < 1:
+            raise ValueError(f"num_blocks must be at least 1, received {num_blocks}")
         self.max_sequence_length = max_sequence_length
         self.embedding_dim = embedding_dim
         embeddings = SharedEmbeddings(spec=spec, embedding_dim=embedding_dim, id_dropout_rate=id_dropout_rate)
         self.item_encoder = ItemEncoder(embeddings=embeddings)
+        sizes = {"embedding_dim": embedding_dim, "max_sequence_length": max_sequence_length}
         self.user_encoder = SequenceEncoder(
             embeddings=embeddings,
-            embedding_dim=embedding_dim,
-            max_sequence_length=max_sequence_length,
-            num_blocks=num_blocks,
-            num_heads=num_heads,
-            hidden_dim=hidden_dim,
+            products=ProductCatalogue(item_encoder=self.item_encoder, spec=spec) if spec.num_products else None,
+            blocks=nn.ModuleList(block(**sizes, dropout_rate=dropout_rate) for _ in range(num_blocks)),
             dropout_rate=dropout_rate,
-            norm_first=norm_first,
+            **sizes,
         )
+
+    def describe_products(self, products: ItemBatch) -> None:
+        """Tell the user encoder what is known of each product of the vocabulary, in the order of the indices."""
+        catalogue = self.user_encoder.products
+        if isinstance(catalogue, ProductCatalogue):
+            catalogue.describe(products)
 
     def training_vectors(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Encode a training batch.

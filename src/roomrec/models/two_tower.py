@@ -70,6 +70,7 @@ class HistoryEncoder(nn.Module):
         product_index: Tensor,
         time_gap_bucket: Tensor,
         watch_time_bucket: Tensor,
+        age_s: Tensor,
         user_index: Tensor | None = None,
     ) -> Tensor:
         """Encode users, each input ``[B, L]`` padded on the left, ``user_index`` ``[B]``.

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from roomrec.events.schema import EVENT_TYPE_CODES
-from roomrec.features.transforms import time_gap_buckets, watch_time_buckets
+from roomrec.features.transforms import ages_s, time_gap_buckets, watch_time_buckets
 
 HISTORY_EVENT_TYPES: Final = (
     "enter",
@@ -128,4 +128,5 @@ def history_inputs(history: History, *, start: int, stop: int, max_length: int) 
         "product_index": history.product_index[cut],
         "time_gap_bucket": time_gap_buckets(history.occurred_at_ms[cut]),
         "watch_time_bucket": history.watch_time_bucket[cut],
+        "age_s": ages_s(history.occurred_at_ms[cut]),
     }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roomrec.batches.collate import collate_histories, collate_items, lay_out, left_padded_places
+from roomrec.batches.collate import collate_histories, collate_items, lay_out, places_in_batch
 from roomrec.ids import PAD_INDEX
 from roomrec.sequences.dataset import ItemTable
 from roomrec.sequences.histories import Histories
@@ -35,7 +35,15 @@ def test_histories_are_padded_on_the_left(histories):
     assert batch.product_index.tolist() == [[0, 7, 8], [0, 0, 0]]
     assert batch.watch_time_bucket.tolist() == [[0, 0, 0], [0, 5, 0]]
     assert batch.time_gap_bucket.tolist() == [[0, 0, 1], [0, 2, 6]]
+    assert batch.age_s.tolist() == [[0, 0, 0], [61, 60, 0]]
     assert batch.user_index.tolist() == [9, 5]
+
+
+def test_or_on_the_right(histories):
+    rows = {"row": np.array([1, 0]), "start": np.array([3, 0]), "stop": np.array([5, 3])}
+    batch = collate_histories(histories, **rows, pad_right=True)
+    assert batch.event_type.tolist() == [[10, 10, 0], [2, 3, 2]]
+    assert batch.age_s.tolist() == [[0, 0, 0], [61, 60, 0]]
 
 
 def test_gaps_are_counted_inside_the_cut(histories):
@@ -59,7 +67,9 @@ def test_one_user_equals_the_function_serving_calls(histories):
 
 
 def test_places_after_padding():
-    assert left_padded_places(lay_out(np.array([0, 3]), np.array([3, 5]))).tolist() == [0, 1, 2, 4, 5]
+    stretches = lay_out(np.array([0, 3]), np.array([3, 5]))
+    assert places_in_batch(stretches, pad_right=False).tolist() == [0, 1, 2, 4, 5]
+    assert places_in_batch(stretches, pad_right=True).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_items_keep_their_order_and_bags_lose_common_padding():

@@ -34,21 +34,28 @@ def rng() -> np.random.Generator:
 
 
 def test_uniform_draws_every_known_item_equally_often_and_nothing_else(shop):
-    drawn = UniformNegatives(dataset=shop, num_negatives=12_000).sample(
-        np.array([2]), np.array([0]), np.array([0]), rng()
-    )
-    items, counts = np.unique(drawn.item, return_counts=True)
+    sampler, moment, generator = UniformNegatives(dataset=shop, num_negatives=10), np.array([0]), rng()
+    drawn = [sampler.sample(np.array([2]), moment, moment, generator).item for _ in range(1_200)]
+    items, counts = np.unique(np.concatenate(drawn), return_counts=True)
     assert items.tolist() == list(range(2, 14))
     assert counts.min() > 880
     assert counts.max() < 1120
 
 
+def test_uniform_offers_every_item_once_where_there_are_no_more(shop):
+    drawn = UniformNegatives(dataset=shop, num_negatives=12).sample(np.array([2]), np.array([0]), np.array([0]), rng())
+    assert drawn.item.tolist() == list(range(2, 14))
+    assert drawn.real is None
+    assert drawn.sampling_rate == 1.0
+
+
 def test_accidental_hits_do_not_count(shop):
-    drawn = UniformNegatives(dataset=shop, num_negatives=50).sample(
+    drawn = UniformNegatives(dataset=shop, num_negatives=11).sample(
         np.array([2, 5]), np.array([0, 0]), np.array([0, 0]), rng()
     )
-    assert drawn.item.shape == (50,)
-    assert drawn.real.shape == (2, 50)
+    assert drawn.item.shape == (11,)
+    assert drawn.real.shape == (2, 11)
+    assert drawn.sampling_rate == pytest.approx(11 / 12)
     assert (drawn.real[0] == (drawn.item != 2)).all()
     assert (drawn.real[1] == (drawn.item != 5)).all()
 

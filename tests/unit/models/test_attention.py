@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from roomrec.models.attention import CausalSelfAttention, causal_mask
+from roomrec.models.attention import CausalSelfAttention, Scope, causal_mask
 
 
 def test_padding_is_looked_at_by_nobody_but_itself():
@@ -15,16 +15,18 @@ def test_padding_is_looked_at_by_nobody_but_itself():
 
 def test_the_future_changes_nothing():
     torch.manual_seed(0)
-    attention = CausalSelfAttention(embedding_dim=8, num_heads=2, dropout_rate=0.0)
+    attention = CausalSelfAttention(embedding_dim=8, num_heads=2)
     x = torch.randn(1, 5, 8)
     changed = x.clone()
     changed[:, 3:] = 9.0
     mask = causal_mask(torch.ones(1, 5, dtype=torch.bool))
-    before, after = attention(x, x, mask), attention(changed, changed, mask)
-    torch.testing.assert_close(before[:, :3], after[:, :3])
-    assert not torch.allclose(before[:, 3:], after[:, 3:])
+    for may_attend in (mask, None):
+        scope = Scope(may_attend, torch.zeros(1, 5, dtype=torch.long))
+        before, after = attention(x, scope), attention(changed, scope)
+        torch.testing.assert_close(before[:, :3], after[:, :3])
+        assert not torch.allclose(before[:, 3:], after[:, 3:])
 
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="embedding_dim 10 must be a multiple of num_heads 4"):
-        CausalSelfAttention(embedding_dim=10, num_heads=4, dropout_rate=0.0)
+        CausalSelfAttention(embedding_dim=10, num_heads=4)
