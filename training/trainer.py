@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,13 +18,16 @@ from training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT
 from training.settings import mistakes_in
 
 
-def build_trainer(config: DictConfig, *, folder: Path, validation: Callback, num_batches: int) -> Trainer:
+def build_trainer(
+    config: DictConfig, *, folder: Path, validation: Callback, guards: Sequence[Callback], num_batches: int
+) -> Trainer:
     """Put a trainer together, without loggers; nothing is written yet.
 
     Args:
         config: ``configs/train.yaml``, composed.
         folder: The run's folder.
         validation: Logs the monitored metric after every epoch.
+        guards: Watch the steps, and stop before anything is validated or saved.
         num_batches: Batches of an epoch.
 
     Raises:
@@ -34,6 +38,7 @@ def build_trainer(config: DictConfig, *, folder: Path, validation: Callback, num
     mode = "min" if "loss" in monitored else "max"
     checkpoints = folder / BEST_CHECKPOINT.parent
     callbacks = [
+        *guards,
         validation,
         SaveOnInterrupt(checkpoint=folder / LAST_CHECKPOINT),
         EpochLines(monitored=monitored, num_epochs=config.max_epochs),
@@ -65,7 +70,7 @@ def build_trainer(config: DictConfig, *, folder: Path, validation: Callback, num
 
 
 def choose_device(accelerator: str, precision: str) -> tuple[str, str]:
-    """Settle ``auto``: a CUDA device computes in bf16 where it can, everything else in float32.
+    """Settle ``auto``: bf16 where the hardware multiplies matrices in it (most CUDA devices, CPUs with AMX), or float32.
 
     Args:
         accelerator: ``auto``, ``cpu`` or ``gpu``.
@@ -80,7 +85,9 @@ def choose_device(accelerator: str, precision: str) -> tuple[str, str]:
     if accelerator == "auto":
         accelerator = "gpu" if has_cuda else "cpu"
     if precision == "auto":
-        precision = "bf16-mixed" if accelerator == "gpu" and torch.cuda.is_bf16_supported() else "32-true"
+        on_cpu = bool(torch.cpu.get_capabilities().get("amx_bf16"))
+        in_bf16 = torch.cuda.is_bf16_supported() if accelerator == "gpu" else on_cpu
+        precision = "bf16-mixed" if in_bf16 else "32-true"
     return accelerator, precision
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from roomrec.losses.scoring import at_least_float32
 
 _LOGITS_AT_ONCE = {"cpu": 1 << 21}
-"""Logits of a chunk: what a core's cache holds in bfloat16."""
+"""Logits of a chunk: a few MiB in bfloat16, near a core's cache."""
 
 _LOGITS_AT_ONCE_ELSEWHERE = 1 << 27
 """On an accelerator: enough to fill it, 256 MiB in bfloat16."""
@@ -57,20 +57,22 @@ def chunked_softmax(
         layer and its cross-entropy chunk by chunk; here the classes are item vectors and hits are removed.
     """
     num_logits = logits_at_once or _LOGITS_AT_ONCE.get(user_PD.device.type, _LOGITS_AT_ONCE_ELSEWHERE)
-    rows_at_once = max(num_logits // (len(negative_ND) + 1), 16)
+    rows_at_once = max(num_logits // (len(negative_ND) + 1) // 32 * 32, 32)
     device = user_PD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else user_PD.dtype
-    loss: Tensor = _ChunkedSoftmax.apply(  # type: ignore[no-untyped-call]
-        user_PD,
-        positive_PD,
-        negative_ND,
-        positive_place_P,
-        real_PN,
-        positive_log_q_P,
-        negative_log_q_N,
-        rows_at_once,
-        dtype,
-    )
+    # Inside, precisions are chosen by hand: autocast would widen every chunk for its softmax and narrow it again.
+    with torch.autocast(device, enabled=False):
+        loss: Tensor = _ChunkedSoftmax.apply(  # type: ignore[no-untyped-call]
+            user_PD,
+            positive_PD,
+            negative_ND,
+            positive_place_P,
+            real_PN,
+            positive_log_q_P,
+            negative_log_q_N,
+            rows_at_once,
+            dtype,
+        )
     return loss
 
 
@@ -88,7 +90,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
         rows_at_once: int,
         dtype: torch.dtype,
     ) -> Tensor:
-        num_users, num_negatives = len(user_PD), len(negative_ND)
+        num_users, num_negatives, device = len(user_PD), len(negative_ND), user_PD.device
         wide = at_least_float32(user_PD[:0]).dtype
         users_PD, own_PD = user_PD.to(dtype), positive_PD.to(wide)
         own_logit_P = (user_PD.to(wide) * own_PD).sum(dim=1)
@@ -99,7 +101,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
         by_user_PD = torch.empty_like(user_PD, dtype=wide)
         by_class_ND = torch.zeros_like(classes_ND, dtype=wide)
         own_share_P = torch.empty_like(own_logit_P)
-        logits_RN = torch.empty(min(rows_at_once, num_users), num_negatives + 1, dtype=dtype, device=user_PD.device)
+        logits_RN = torch.empty(min(rows_at_once, num_users), num_negatives + 1, dtype=dtype, device=device)
         for first in range(0, num_users, rows_at_once):
             rows = slice(first, min(first + rows_at_once, num_users))
             chunk_RN = logits_RN[: rows.stop - first]
@@ -109,7 +111,8 @@ class _ChunkedSoftmax(torch.autograd.Function):
             if real_PN is not None:
                 chunk_RN[:, :-1].masked_fill_(~real_PN[rows], float("-inf"))
             if place_P is not None:
-                chunk_RN.scatter_(1, place_P[rows, None], float("-inf"))
+                # Not scatter_, which on a CPU copies the whole chunk of bfloat16 twice.
+                chunk_RN[torch.arange(len(chunk_RN), device=device), place_P[rows]] = float("-inf")
             chunk_RN[:, -1] = own_logit_P[rows]
             share_RN = torch.softmax(chunk_RN, dim=1)
             own_share_P[rows] = share_RN[:, -1]
