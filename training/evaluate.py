@@ -50,6 +50,7 @@ def run(config: DictConfig) -> EvaluationResult:
     from training.evaluation.baselines import make_baselines
     from training.evaluation.candidates import Candidates
     from training.evaluation.encoder_scorer import EncoderScorer
+    from training.evaluation.hybrid import make_hybrids
     from training.evaluation.plot import plot_report
     from training.evaluation.ranking import rank_queries
     from training.evaluation.report import headline, markdown, measure
@@ -71,12 +72,13 @@ def run(config: DictConfig) -> EvaluationResult:
     )
     with mistakes_in("baselines"):
         baselines = make_baselines(config.get("baselines") or {}, dataset)
+    with mistakes_in("hybrid"):
+        hybrids = make_hybrids(config.hybrid, dataset, model=model, baselines=baselines)
     rankings = {
         scorer.name: rank_queries(dataset, queries, scorer, num_shown=max(config.ks), candidates=candidates)
-        for scorer in (model, *baselines)
+        for scorer in (model, *baselines, *hybrids)
     }
-    repeat = is_repeat(dataset, queries)
-    rows = measure(dataset, queries, candidates, rankings, repeat=repeat, ks=list(config.ks))
+    rows = measure(dataset, queries, candidates, rankings, ks=list(config.ks))
 
     folder = Path(config.data_dir) / "reports" / report_name(trained.folder.name, config.split)
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def run(config: DictConfig) -> EvaluationResult:
         "split": config.split,
         **headline(rows, k=config.headline_k),
         "all_queries": len(queries.row),
-        "repeat_share": round(float(repeat.mean()), 4),
+        "repeat_share": round(float(is_repeat(dataset, queries).mean()), 4),
         "unavailable_targets": candidates.unavailable_targets,
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -112,6 +114,7 @@ def check_settings(config: DictConfig) -> None:
         raise ConfigurationError(f"split is {config.split!r}: choose one of {', '.join(SPLITS)}")
     check_depths(config, "ks")
     check_whole_number(config, "max_queries", at_least=1, optional=True)
+    check_whole_number(config, "hybrid.max_queries", at_least=1)
     if config.headline_k not in config.ks:
         raise ConfigurationError(f"headline_k is {config.headline_k}: expected one of ks, {list(config.ks)}")
 

@@ -126,3 +126,14 @@ def test_a_world_where_targets_are_known(live_dataset):
     dataset = ProcessedDataset.open(live_dataset)
     queries = dataset.queries("test")
     assert np.all(dataset.availability.is_available(queries.targets, queries.at_ms))
+
+
+def test_blends_stand_in_the_table(data_dir):
+    config = config_of("evaluate", run="live", data_dir=data_dir, **{"hybrid.parts": "[popularity,item_knn]"})
+    result = evaluate.run(config)
+    scorers = [row["scorer"] for row in result.rows if row["segment"] == "all"]
+    assert scorers[-2:] == ["hybrid_weighted", "hybrid_learned"]
+    assert result.summary["hybrid_weighted_ndcg@10"] > result.summary["item_knn_ndcg@10"] - 0.05
+    config = config_of("evaluate", run="live", data_dir=data_dir, **{"hybrid.parts": "[ease]"})
+    with pytest.raises(ConfigurationError, match=r"hybrid\.parts holds ease: choose of the baselines that are there"):
+        evaluate.run(config)

@@ -23,7 +23,7 @@ def make_baselines(config: Mapping[Any, Any], dataset: ProcessedDataset) -> list
         dataset: What to fit on.
     """
     by_time = dataset.summary["split"]["kind"] == "by_time"
-    senseless = set() if by_time else {RecentPopularity}
+    senseless: set[object] = set() if by_time else {RecentPopularity}
     if not dataset.spec.has_side_features:
         senseless.add(ContentBased)
     return [

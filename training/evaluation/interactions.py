@@ -83,13 +83,12 @@ class EntityScores:
 
     def matrix(self, candidates: Int64Array) -> Float32Array:
         """Score the same candidates for each query, ``[b, C]``."""
-        dense = self._scores.toarray() if sparse.issparse(self._scores) else self._scores
+        dense = self._scores if isinstance(self._scores, np.ndarray) else self._scores.toarray()
         return self._to_items(np.asarray(dense, dtype=np.float32), candidates)
 
     def row(self, place: int, candidates: Int64Array) -> Float32Array:
         """Score candidates for one query, ``[C]``."""
-        row = self._scores[place]
-        dense = row.toarray()[0] if sparse.issparse(row) else row
+        dense = self._scores[place] if isinstance(self._scores, np.ndarray) else self._scores[place].toarray()[0]
         return self._to_items(np.asarray(dense, dtype=np.float32), candidates)
 
     def _to_items(self, dense: Float32Array, candidates: Int64Array) -> Float32Array:

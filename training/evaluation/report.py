@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from rich.table import Table
 
 from roomrec.metrics import coverage, hit_rate, ndcg, novelty, recall, reciprocal_rank
@@ -13,6 +12,7 @@ from roomrec.sequences.queries import Queries, select_queries
 from training.evaluation.candidates import CATALOGUE, ROOM_FEED, ROOM_PRODUCTS, Candidates
 from training.evaluation.popularity import train_counts
 from training.evaluation.ranking import Ranking
+from training.evaluation.segments import is_cold, is_repeat
 
 SURFACES: Final = (ROOM_FEED, CATALOGUE, ROOM_PRODUCTS)
 """In the order of tables; the first one a dataset has gives the headline numbers."""
@@ -29,24 +29,29 @@ def measure(
     candidates: Candidates,
     rankings: Mapping[str, Ranking],
     *,
-    repeat: npt.NDArray[np.bool_],
     ks: Sequence[int],
 ) -> list[Row]:
-    """Measure every scorer on every surface: over all queries, over those whose target is new, over repeats.
+    """Measure every scorer on every surface: over all queries, and over those whose target is new, repeated or cold.
 
     Args:
         dataset: Where the queries come from.
         queries: What was asked.
         candidates: Their candidates.
         rankings: Scorer name -> what it made of the queries.
-        repeat: Whether each query's target is known to its history, shape ``[Q]``.
         ks: How many are shown.
 
     Returns:
-        One row for each surface, segment and scorer that has queries; metrics are named like ``ndcg@10``. Where all
-        targets are new, or all repeats, the segment would say the same again and is left out.
+        One row for each surface, segment and scorer that has queries; metrics are named like ``ndcg@10``. A segment
+        of all queries, as where all targets are new, would say the same again and is left out.
     """
     rows: list[Row] = []
+    repeat = is_repeat(dataset, queries)
+    segments = {
+        "all": np.ones_like(repeat),
+        "new": ~repeat,
+        "repeat": repeat,
+        "cold": is_cold(dataset, queries),
+    }
     for surface in SURFACES:
         on_surface = np.zeros(len(queries.row), dtype=bool)
         of_kind = np.zeros(len(dataset.items.kind), dtype=bool)
@@ -55,7 +60,7 @@ def measure(
                 on_surface[group.queries] = True
                 of_kind |= dataset.items.kind == queries.kind[group.queries[0]]
         familiarity = _familiarity(dataset, of_kind)
-        for segment, of_segment in (("all", np.ones_like(repeat)), ("new", ~repeat), ("repeat", repeat)):
+        for segment, of_segment in segments.items():
             numbers = np.flatnonzero(on_surface & of_segment)
             if not len(numbers) or (segment != "all" and len(numbers) == np.count_nonzero(on_surface)):
                 continue

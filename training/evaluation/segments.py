@@ -1,4 +1,4 @@
-"""New or repeat: whether the viewer had to do with this streamer, or this product, before."""
+"""New or repeat, known or cold: what the viewer, and what the train split, knew of what was chosen."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,6 +7,7 @@ from roomrec.features.as_of import ROOM_KIND
 from roomrec.ids import FIRST_INDEX
 from roomrec.sequences.dataset import ProcessedDataset
 from roomrec.sequences.queries import Queries
+from training.evaluation.popularity import train_counts
 
 
 def is_repeat(dataset: ProcessedDataset, queries: Queries) -> npt.NDArray[np.bool_]:
@@ -35,3 +36,17 @@ def is_repeat(dataset: ProcessedDataset, queries: Queries) -> npt.NDArray[np.boo
             external[query] >= FIRST_INDEX and np.any(known[before] == external[query])
         )
     return repeats
+
+
+def is_cold(dataset: ProcessedDataset, queries: Queries) -> npt.NDArray[np.bool_]:
+    """Say for each query whether nobody chose its first target in the train split: the product, or a room's streamer.
+
+    Args:
+        dataset: Where the queries come from.
+        queries: What is asked.
+
+    Returns:
+        Whether each query's target is cold, shape ``[Q]``.
+    """
+    cold: npt.NDArray[np.bool_] = train_counts(dataset)[queries.targets[queries.target_offsets[:-1]]] == 0
+    return cold
