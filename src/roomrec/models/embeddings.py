@@ -118,6 +118,9 @@ def mean_of_bag(table: nn.Module, bag_CW: Tensor) -> Tensor:
         table: An embedding whose PAD row is zero.
         bag_CW: Padded with ``PAD_INDEX``.
     """
+    if bag_CW.shape[1] == 1:
+        alone_CD: Tensor = table(bag_CW[:, 0])
+        return alone_CD
     count_C1 = (bag_CW != PAD_INDEX).sum(dim=1, keepdim=True).clamp(min=1)
     total_CD: Tensor = table(bag_CW).sum(dim=1)
     return total_CD / count_C1
