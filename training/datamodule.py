@@ -36,19 +36,27 @@ class BatchDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of training batches."""
-        assert self.trainer is not None
         return DataLoader(
             _Steps(self._source),
             batch_size=None,
-            sampler=StepSampler(
-                num_batches=len(self._source),
-                rank=self.trainer.global_rank,
-                num_ranks=self.trainer.world_size,
-                global_step=lambda: self.trainer.global_step,
-            ),
+            sampler=self._sampler(),
             num_workers=self._num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self._num_workers > 0,
+        )
+
+    def batch_after(self, global_step: int) -> tuple[int, int, Any]:
+        """Return the batch that this process draws after so many steps: its epoch, its step and itself."""
+        epoch, step = self._sampler().locate(global_step)
+        return epoch, step, self._source.batch(epoch, step)
+
+    def _sampler(self) -> "StepSampler":
+        assert self.trainer is not None
+        return StepSampler(
+            num_batches=len(self._source),
+            rank=self.trainer.global_rank,
+            num_ranks=self.trainer.world_size,
+            global_step=lambda: self.trainer.global_step,
         )
 
 
@@ -76,7 +84,14 @@ class StepSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, first = divmod(self._global_step(), self._num_steps)
         for step in range(first, self._num_steps):
-            yield epoch, (step * self._num_ranks + self._rank) % self._num_batches
+            yield self._locate(epoch, step)
+
+    def locate(self, global_step: int) -> tuple[int, int]:
+        """Return the epoch and the step of the batch that this process draws after so many steps."""
+        return self._locate(*divmod(global_step, self._num_steps))
+
+    def _locate(self, epoch: int, step: int) -> tuple[int, int]:
+        return epoch, (step * self._num_ranks + self._rank) % self._num_batches
 
 
 class _Steps(Dataset[Any]):

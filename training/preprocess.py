@@ -13,6 +13,7 @@ from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from roomrec.errors import ConfigurationError
+from roomrec.sequences.dataset import HOW_TO_FILL_A_SPLIT
 from roomrec.sequences.history import HISTORY_EVENT_TYPES
 from training.configuration import INTERRUPTED_EXIT_CODE, check_command_line, check_missing, one_sentence_errors
 from training.preprocessing.folder import unfinished_folder
@@ -20,6 +21,8 @@ from training.preprocessing.histories import Labels
 from training.preprocessing.pipeline import VOCABULARY_FROM, write_dataset
 from training.preprocessing.shuffle import Shuffle
 from training.settings import check_name, check_whole_number, mistakes_in
+
+_LOG = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -50,19 +53,25 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             folder=folder,
             work=folder / "work",
             labels=Labels(**cfg.labels),
+            event_types=cfg.histories.event_types,
             features=cfg.features,
             vocabulary_from=cfg.vocabulary["from"],
             min_count=cfg.vocabulary.min_count,
             events_per_partition=cfg.events_per_partition,
+            check_leakage=cfg.check_leakage,
             report=lambda step: _advance(progress, step),
         )
         summary = {
             "name": name,
             "source": OmegaConf.to_container(cfg.source),
             "label_windows": OmegaConf.to_container(cfg.labels),
+            "history_event_types": OmegaConf.to_container(cfg.histories)["event_types"],
             **written,
         }
         shutil.rmtree(folder / "work")
+        for split in (name for name, counts in summary["splits"].items() if not counts.get("targets")):
+            kind = summary["split"]["kind"]
+            _LOG.warning("the %s split holds no target event: %s", split, HOW_TO_FILL_A_SPLIT[kind])
         text = json.dumps(summary, indent=2, ensure_ascii=False, sort_keys=True)
         (folder / "summary.json").write_text(text + "\n")
     return summary
@@ -88,10 +97,14 @@ def check_settings(cfg: DictConfig) -> None:
         check_whole_number(cfg, key, at_least=1)
     for key in ("labels.min_watch_time_ms", "labels.enter_window_ms"):
         check_whole_number(cfg, key, at_least=0)
-    if unknown := [name for name in cfg.labels.target_types if name not in HISTORY_EVENT_TYPES]:
-        raise ConfigurationError(
-            f"labels.target_types holds {', '.join(map(str, unknown))}: choose of {', '.join(HISTORY_EVENT_TYPES)}"
-        )
+    for key, names in (
+        ("labels.target_types", cfg.labels.target_types),
+        ("histories.event_types", cfg.histories.event_types or []),
+    ):
+        if unknown := [name for name in names if name not in HISTORY_EVENT_TYPES]:
+            raise ConfigurationError(
+                f"{key} holds {', '.join(map(str, unknown))}: choose of {', '.join(HISTORY_EVENT_TYPES)}"
+            )
 
 
 def _progress() -> Progress:

@@ -128,6 +128,11 @@ def check_same_dataset(folder: Path, dataset: ProcessedDataset) -> None:
         )
 
 
+def spec_of_run(folder: Path) -> FeatureSpec:
+    """Return the cardinalities a run was trained with."""
+    return FeatureSpec.from_dict(json.loads((folder / "environment.json").read_text())["dataset"]["feature_spec"])
+
+
 def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> TrainedModel:
     """Read the model of a run.
 
@@ -149,7 +154,7 @@ def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> T
     config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(config, DictConfig)
     dataset: dict[str, Any] = json.loads((folder / "environment.json").read_text())["dataset"]
-    spec = FeatureSpec.from_dict(dataset["feature_spec"])
+    spec = spec_of_run(folder)
     model = instantiate(config.model, _partial_=True)(spec=spec)
     state = torch.load(folder / checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     try:

@@ -62,6 +62,7 @@ def run(config: DictConfig) -> TrainingResult:
     Raises:
         ConfigurationError: If a setting is wrong, the run folder may not be written, or there is nothing to resume.
         DatasetError: If the dataset is missing, unfinished or too small.
+        TrainingError: If the loss left the numbers or ran away; the batch is saved.
         TrainingInterrupted: After Ctrl-C, when everything is saved.
     """
     check_settings(config)
@@ -74,23 +75,35 @@ def run(config: DictConfig) -> TrainingResult:
 
     # What imports torch waits until here, so that a mistake is answered at once.
     from training.assembly import make_module, make_source
+    from training.callbacks.bad_loss import StopOnBadLoss
+    from training.callbacks.forecast import Forecast
     from training.callbacks.full_ranking import FullRankingValidation
     from training.datamodule import BatchDataModule
     from training.tracking.loggers import open_loggers, record_run
     from training.trainer import build_trainer, silence_what_is_meant
 
     source = make_source(config, dataset)
+    batches = BatchDataModule(source=source, num_workers=config.trainer.num_workers)
     validation = FullRankingValidation(
         dataset=dataset,
         max_sequence_length=config.batches.max_sequence_length,
         max_queries=config.validation.max_queries,
         ks=config.validation.ks,
     )
-    module = make_module(config, dataset.spec)
+    module = make_module(config, dataset.spec, dataset=dataset)
     with warnings.catch_warnings():
         silence_what_is_meant()
         # Only when nothing can be refused any more is an earlier run of this name deleted.
-        trainer = build_trainer(config, folder=folder, validation=validation, num_batches=len(source))
+        guards = [
+            StopOnBadLoss(
+                folder=folder,
+                max_ratio=config.guard.max_loss_ratio,
+                seed=config.seed,
+                batch_after=batches.batch_after,
+            ),
+            Forecast(max_epochs=config.max_epochs, batch=lambda step: source.batch(0, step)),
+        ]
+        trainer = build_trainer(config, folder=folder, validation=validation, guards=guards, num_batches=len(source))
         if leads():
             prepare_run_folder(folder, resume=config.resume)
         with open_loggers(config.tracking, folder=folder, resume=config.resume) as trainer.loggers:
@@ -98,7 +111,7 @@ def run(config: DictConfig) -> TrainingResult:
                 record_run(trainer.loggers, config, describe_run(folder, config, dataset))
             trainer.fit(
                 module,
-                datamodule=BatchDataModule(source=source, num_workers=config.trainer.num_workers),
+                datamodule=batches,
                 ckpt_path=folder / LAST_CHECKPOINT if config.resume else None,
                 weights_only=True,
             )
@@ -122,9 +135,18 @@ def check_settings(config: DictConfig) -> None:
     """
     check_missing(config)
     check_tracking(config.tracking)
-    for key, least in (("max_epochs", 1), ("patience", 0), ("seed", 0), ("warmup_steps", 0), ("trainer.num_workers", 0)):
+    for key, least in (
+        ("max_epochs", 1),
+        ("patience", 0),
+        ("seed", 0),
+        ("warmup_steps", 0),
+        ("trainer.num_workers", 0),
+    ):
         check_whole_number(config, key, at_least=least)
     check_whole_number(config, "negatives.num_negatives", at_least=1)
+    ratio = config.guard.max_loss_ratio
+    if ratio is not None and not (isinstance(ratio, int | float) and ratio > 1):
+        raise ConfigurationError(f"guard.max_loss_ratio is {ratio!r}: expected a number above 1, or null for no limit")
     check_whole_number(config, "validation.max_queries", at_least=1, optional=True)
     check_depths(config, "validation.ks")
     measured = [f"val_{name}@{k}" for k in config.validation.ks for name in ("ndcg", "hr", "recall")]
@@ -140,6 +162,16 @@ def main(config: DictConfig) -> None:
     """Train, and say in words how it ended."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with one_sentence_errors():
+        if config.overfit_one_batch:
+            check_settings(config)
+            from training.overfitting import overfit_one_batch
+
+            smoke = overfit_one_batch(config)
+            console.print(
+                f"one batch is learned by heart: loss {smoke.first_loss:.4g} to {smoke.last_loss:.4g} in {smoke.steps} "
+                f"steps, {smoke.seconds:.0f} s; nothing was written"
+            )
+            return
         try:
             result = run(config)
         except TrainingInterrupted as interruption:

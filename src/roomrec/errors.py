@@ -9,6 +9,7 @@
     │   └── VocabularyError      a vocabulary is broken, or is not the one a model was trained with
     ├── DatasetError             a processed dataset is missing, unfinished, empty or too small for the job
     ├── ConfigurationError       a setting is wrong; the message names the key and the closest valid one
+    ├── TrainingError            training went wrong: the loss left the numbers, or does not fall
     ├── ExportError              a model cannot be exported within tolerance
     ├── BundleError              a bundle is incomplete, altered or incompatible
     │   └── RegistryError        a version or channel does not exist, or a registry cannot be written
@@ -44,6 +45,10 @@ class DatasetError(RoomRecError):
 
 class ConfigurationError(RoomRecError):
     """A setting is wrong; the message names the key and the closest valid one."""
+
+
+class TrainingError(RoomRecError):
+    """Training went wrong: the loss left the numbers, or does not fall."""
 
 
 class ExportError(RoomRecError):

@@ -1,7 +1,7 @@
 """Step 4: one partition of users after another becomes histories with labels and splits."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -65,6 +65,7 @@ class HistoryBuilder:
         boundaries: What ``splitting.boundaries`` returned.
         ordered: Whether the log knows in which order things happened.
         filter_seen: Whether what a user had before is no answer.
+        event_types: Types that histories are made of; None takes all that there are.
     """
 
     vocabulary: Vocabulary
@@ -75,6 +76,7 @@ class HistoryBuilder:
     boundaries: dict[str, int]
     ordered: bool
     filter_seen: bool
+    event_types: Sequence[str] | None = None
 
     def build(self, events: pa.Table) -> Histories:
         """Build the histories of all users of a partition.
@@ -85,6 +87,9 @@ class HistoryBuilder:
         Returns:
             The users that have a history, by user index, unknown users by id.
         """
+        if self.event_types is not None:
+            codes = pa.array([EVENT_TYPE_CODES[name] for name in self.event_types], events["event_type"].type)
+            events = events.filter(pc.is_in(events["event_type"], value_set=codes))
         users = events["user_id"].combine_chunks().dictionary_encode()
         names: list[str] = users.dictionary.to_pylist()
         index = self.vocabulary.encode("user", names)
@@ -193,11 +198,8 @@ def write_histories(
         advance: Told the number of events of each partition that was written.
     """
     written = Written()
-    shuffle.partition(
-        files, work, key="user_id", columns=_COLUMNS, num_partitions=num_partitions, event_types=_HISTORY_CODES
-    )
     with HistoriesWriter(folder) as writer:
-        for events in shuffle.partitions(work, _COLUMNS):
+        for events in users_of(files, shuffle, work=work, num_partitions=num_partitions):
             histories = builder.build(events)
             writer.append(
                 user_index=histories.user_index,
@@ -207,6 +209,14 @@ def write_histories(
             _count(histories, written)
             advance(len(events))
     return written
+
+
+def users_of(files: Sequence[Path], shuffle: Shuffle, *, work: Path, num_partitions: int) -> Iterator[pa.Table]:
+    """Bring the events of each user together, a partition of users at a time."""
+    shuffle.partition(
+        files, work, key="user_id", columns=_COLUMNS, num_partitions=num_partitions, event_types=_HISTORY_CODES
+    )
+    yield from shuffle.partitions(work, _COLUMNS)
 
 
 def _ranks(event_ids: pa.ChunkedArray) -> Int64Array:

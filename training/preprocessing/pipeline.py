@@ -1,7 +1,8 @@
 """The steps one after another: a source in, a processed dataset and its summary out."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,11 +14,14 @@ from roomrec.events.schema import ROOM_EVENT_TYPES
 from roomrec.events.sources.source import Source
 from roomrec.features.vocabulary import Vocabulary
 from roomrec.ids import FIRST_INDEX
+from roomrec.sequences.histories import Histories
 from roomrec.sequences.splitting import Splitting
+from roomrec.sequences.storage import map_columns
 from training.preprocessing.duplicates import drop_duplicates
-from training.preprocessing.histories import HistoryBuilder, Labels, write_histories
+from training.preprocessing.histories import HistoryBuilder, Labels, users_of, write_histories
 from training.preprocessing.items import AVAILABILITY_SCHEMA, Items, make_availability, make_items
-from training.preprocessing.listings import read_listings
+from training.preprocessing.leakage import Known, check_features, check_splits
+from training.preprocessing.listings import Listings, read_listings
 from training.preprocessing.rooms import Rooms, read_rooms
 from training.preprocessing.shuffle import Shuffle
 from training.preprocessing.staging import Staged, stage
@@ -38,10 +42,12 @@ def write_dataset(
     folder: Path,
     work: Path,
     labels: Labels,
+    event_types: Sequence[str] | None,
     features: Mapping[str, int],
     vocabulary_from: str | None,
     min_count: int,
     events_per_partition: int,
+    check_leakage: bool,
     report: Report,
 ) -> dict[str, Any]:
     """Write everything but ``summary.json``.
@@ -53,10 +59,12 @@ def write_dataset(
         folder: Where the dataset goes.
         work: Folder for intermediate files.
         labels: What counts as a positive.
+        event_types: Types that histories are made of; None takes all that there are.
         features: Lengths of the bags, as ``make_spec`` takes them.
         vocabulary_from: One of ``VOCABULARY_FROM``.
         min_count: Rarer ids stay unknown.
         events_per_partition: What fits in memory at once.
+        check_leakage: Whether to shuffle the future of a sample and see that nothing of the past changes.
         report: Shows progress.
 
     Returns:
@@ -65,7 +73,7 @@ def write_dataset(
     Raises:
         ConfigurationError: If the settings contradict each other.
         EventError: If the log cannot be read.
-        DatasetError: If it holds no valid event.
+        DatasetError: If it holds no valid event, or the future leaks into the past.
     """
     only_train = (vocabulary_from or splitting.vocabulary_from) == "train"
     if only_train and splitting.kind == "leave_one_out":
@@ -78,26 +86,14 @@ def write_dataset(
     num_duplicates = drop_duplicates(staged, shuffle, work=work / "ids", num_partitions=num_partitions)
 
     report("gather rooms and products")
-    rooms = read_rooms(staged.files, shuffle)
-    listings = read_listings(
-        staged.files,
-        shuffle,
-        rooms,
-        work=work / "listings",
-        num_partitions=num_partitions,
-        products=source.products(),
+    before_ms = boundaries.get("validation_from_ms") if only_train else None
+    knowing = {"before_ms": before_ms, "held_out": not only_train, "min_count": min_count}
+    products = source.products()
+    rooms, listings, product_ids = _gather(
+        staged.files, shuffle, products=products, work=work / "listings", num_partitions=num_partitions
     )
-    vocabulary = make_vocabulary(
-        staged.files,
-        shuffle,
-        rooms,
-        listings,
-        before_ms=boundaries.get("validation_from_ms") if only_train else None,
-        held_out=not only_train,
-        min_count=min_count,
-    )
+    vocabulary = make_vocabulary(staged.files, shuffle, rooms, listings, **knowing)
     spec = make_spec(vocabulary, rooms, listings, **features)
-    product_ids = shuffle.count(staged.files, "product_id", before_ms=None)["id"].to_pylist()
     items = make_items(product_ids, rooms, listings, vocabulary=vocabulary, spec=spec)
     knows_availability = any(staged.event_types[name] for name in ROOM_EVENT_TYPES)
     availability = AVAILABILITY_SCHEMA.empty_table()
@@ -115,6 +111,7 @@ def write_dataset(
         boundaries=boundaries,
         ordered=source.ordered,
         filter_seen=source.filter_seen,
+        event_types=event_types,
     )
     written = write_histories(
         staged.files,
@@ -125,7 +122,36 @@ def write_dataset(
         num_partitions=num_partitions,
         advance=report("write histories"),
     )
+
+    def rebuild(file: Path, work: Path) -> Known:
+        rooms, listings, product_ids = _gather(
+            [file], shuffle, products=products, work=work / "listings", num_partitions=1
+        )
+        items = make_items(product_ids, rooms, listings, vocabulary=vocabulary, spec=spec)
+        then = None if before_ms is None else make_vocabulary([file], shuffle, rooms, listings, **knowing)
+        events = next(users_of([file], shuffle, work=work / "users", num_partitions=1))
+        return Known(
+            items=items.table,
+            availability=make_availability(rooms, listings, items),
+            histories=replace(builder, items=items, rooms=rooms).build(events),
+            vocabulary_fingerprint=then and then.fingerprint(),
+        )
+
+    leakage = None
+    if check_leakage:
+        report("shuffle the future")
+        check_splits(Histories(**map_columns(folder / "sequences")), ordered=source.ordered, boundaries=boundaries)
+        # in a log without order there is no future
+        if source.ordered:
+            leakage = check_features(
+                staged.files,
+                rebuild,
+                at_ms=boundaries.get("validation_from_ms"),
+                label_window_ms=None if splitting.kind == "given" else labels.enter_window_ms,
+                work=work / "leakage",
+            )
     return {
+        "leakage": leakage,
         "events": _event_counts(staged, num_duplicates=num_duplicates, in_sequences=written.num_events),
         "source_notes": source.notes(),
         **_item_counts(vocabulary, items, rooms, availability, knows_availability=knows_availability),
@@ -139,6 +165,15 @@ def write_dataset(
         "knows_availability": knows_availability,
         "split": {"kind": splitting.kind, "boundaries": boundaries},
     }
+
+
+def _gather(
+    files: Sequence[Path], shuffle: Shuffle, *, products: pa.Table, work: Path, num_partitions: int
+) -> tuple[Rooms, Listings, list[str]]:
+    """Find all rooms, what was said of products, and the ids of all products."""
+    rooms = read_rooms(files, shuffle)
+    listings = read_listings(files, shuffle, rooms, work=work, num_partitions=num_partitions, products=products)
+    return rooms, listings, shuffle.count(files, "product_id", before_ms=None)["id"].to_pylist()
 
 
 def _check_split(source: Source, splitting: Splitting, staged: Staged) -> None:

@@ -30,6 +30,13 @@ TEST_SPLIT: Final = 2
 SPLITS: Final = {"train": TRAIN_SPLIT, "validation": VALIDATION_SPLIT, "test": TEST_SPLIT}
 """Split names and codes."""
 
+HOW_TO_FILL_A_SPLIT: Final = {
+    "by_time": "preprocess again with an earlier splitting.validation_from or splitting.test_from, or a longer log",
+    "leave_one_out": "preprocess a log in which users have three targets or more each, or with splitting=by_time",
+    "given": "preprocess again with a larger splitting.validation_share, or a source with more held-out events",
+}
+"""What to do about a split without targets, by the kind of splitting."""
+
 Int64Array = npt.NDArray[np.int64]
 
 
@@ -162,9 +169,8 @@ class ProcessedDataset:
             seed=seed,
         )
         if not len(queries.row):
-            raise DatasetError(
-                f"the {split} split holds no target event: preprocess with other boundaries or more data"
-            )
+            kind = self.summary.get("split", {}).get("kind")
+            raise DatasetError(f"the {split} split holds no target event: {HOW_TO_FILL_A_SPLIT.get(kind, 'add data')}")
         return queries
 
 

@@ -14,8 +14,8 @@ Int64Array = npt.NDArray[np.int64]
 _EVERY: Final = slice(None)
 
 NOTHING_TO_LEARN: Final = (
-    "the train split has no user with a target after another event: preprocess more data, or move the split "
-    "boundaries later"
+    "the train split has no user with a target after another event: preprocess a longer log, move "
+    "splitting.validation_from later, or count more event types as labels.target_types"
 )
 """What to say of a dataset without training examples."""
 

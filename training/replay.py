@@ -1,0 +1,103 @@
+"""Goes once more through the step at which training stopped: ``python -m training.replay batch=<file>``."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from roomrec.errors import ConfigurationError
+from training.configuration import check_command_line, check_missing, one_sentence_errors
+from training.run_folder import LAST_CHECKPOINT
+
+
+class ReplayedStep(NamedTuple):
+    """What came out of the step."""
+
+    reason: str
+    """why training stopped there"""
+    loss: float
+    gradient_norm: float
+    weights_from: str
+    """where the weights came from"""
+    gradients: dict[str, tuple[float, float]]
+    """parameter name to the largest weight and the norm of the gradient, worst first"""
+
+
+def run(config: DictConfig) -> ReplayedStep:
+    """Replay a saved batch with the weights before it.
+
+    Args:
+        config: ``configs/replay.yaml``, composed.
+
+    Raises:
+        ConfigurationError: If there is no such file, or it does not lie in the folder of its run.
+        TrainingError: If the file holds something else.
+    """
+    check_missing(config)
+    path = Path(config.batch)
+    folder = path.parent.parent
+    if not path.is_file():
+        raise ConfigurationError(f"batch={path}: there is no such file; a stopped run names the one it saved")
+    if not (folder / "config.yaml").exists():
+        raise ConfigurationError(f"batch={path}: expected it in stopped/ of its run, but {folder} has no config.yaml")
+    import torch
+
+    from training.assembly import make_module
+    from training.callbacks.bad_loss import gradient_norm
+    from training.modules.recommender import step_seed
+    from training.run_folder import spec_of_run
+    from training.saved_batch import load_batch
+
+    saved = load_batch(path)
+    run_config = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(run_config, DictConfig)
+    module = make_module(run_config, spec_of_run(folder))
+    weights, weights_from = saved.weights, "the step itself"
+    if weights is None and (folder / LAST_CHECKPOINT).exists():
+        state = torch.load(folder / LAST_CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
+        weights = {name[len("model.") :]: value for name, value in state.items() if name.startswith("model.")}
+        weights_from = str(folder / LAST_CHECKPOINT)
+    elif weights is None:
+        weights, weights_from = dict(module.model.state_dict()), "the start of the run"
+    module.model.load_state_dict(weights)
+    module.train()
+    torch.manual_seed(step_seed(saved.seed, saved.global_step, saved.rank))
+    with torch.autocast("cpu", torch.bfloat16, enabled=saved.precision.startswith("bf16")):
+        loss = module.loss_of(saved.batch)
+    loss.backward()
+    found = {
+        name: (float(weight.detach().abs().max()), float(gradient_norm([weight])))
+        for name, weight in module.model.named_parameters()
+        if weight.grad is not None
+    }
+    worst_first = sorted(found, key=lambda name: -found[name][1] if math.isfinite(found[name][1]) else -math.inf)
+    return ReplayedStep(
+        reason=saved.reason,
+        loss=float(loss.detach()),
+        gradient_norm=float(gradient_norm(module.parameters())),
+        weights_from=weights_from,
+        gradients={name: found[name] for name in worst_first},
+    )
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="replay")
+def main(config: DictConfig) -> None:
+    """Replay, and show what every parameter got."""
+    with one_sentence_errors():
+        step = run(config)
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print(f"training stopped because {step.reason}; replayed with the weights of {step.weights_from}")
+        table = Table("parameter", "largest weight", "norm of gradient")
+        for name, (largest, norm) in list(step.gradients.items())[: config.num_shown]:
+            table.add_row(name, f"{largest:.4g}", f"{norm:.4g}")
+        console.print(table)
+        console.print(f"loss {step.loss:.6g}, norm of all gradients {step.gradient_norm:.6g}")
+
+
+if __name__ == "__main__":
+    check_command_line("replay")
+    main()
