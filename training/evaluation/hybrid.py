@@ -205,7 +205,7 @@ def make_hybrids(
         return []
     fitted_on = dataset.queries("validation", max_queries=config.max_queries)
     parts = [model, *(by_name[name] for name in config.parts)]
-    blends = {"hybrid_weighted": Weighted(k=config.k), "hybrid_learned": Learned()}
+    blends: dict[str, Blend] = {"hybrid_weighted": Weighted(k=config.k), "hybrid_learned": Learned()}
     return [Hybrid(dataset, fitted_on, parts=parts, blend=blend, name=name) for name, blend in blends.items()]
 
 

@@ -1,6 +1,6 @@
 """What the encoders take in: names, shapes and cardinalities, agreed between training and serving."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
 from roomrec.errors import FeatureError
@@ -59,6 +59,10 @@ class FeatureSpec:
     def has_side_features(self) -> bool:
         """Whether an item is known by more than its ids."""
         return bool(self.num_categories or self.num_title_tokens or self.num_price_bands or self.num_attributes)
+
+    def ids_only(self) -> Self:
+        """Return the spec of a model that knows items by their ids alone."""
+        return replace(self, num_categories=0, num_title_tokens=0, num_price_bands=0, num_attributes=0)
 
     def to_dict(self) -> dict[str, int]:
         """Return the fields as a plain dictionary, ready for JSON."""
