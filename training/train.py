@@ -68,6 +68,8 @@ def run(config: DictConfig) -> TrainingResult:
     check_settings(config)
     began, folder = time.monotonic(), run_folder(config)
     dataset = ProcessedDataset.open(require_dataset(config.dataset, Path(config.data_dir)))
+    if not config.side_features:
+        dataset.spec = dataset.spec.ids_only()
     if leads():
         check_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
     if config.resume:
