@@ -17,13 +17,7 @@ def help_text(config_name: str) -> str:
         config_name: Its root config; what its comments say is repeated beside the settings.
     """
     source = (CONFIGS / f"{config_name}.yaml").read_text(encoding="utf-8")
-    defaults = {
-        name: chosen
-        for entry in yaml.safe_load(source)["defaults"]
-        if isinstance(entry, dict)
-        for name, chosen in entry.items()
-        if not name.startswith("override ")
-    }
+    defaults, comments = _choices_and_comments(config_name)
     lines = [source.splitlines()[0].removeprefix("# "), ""]
     if defaults:
         lines.append("Choices (name=choice; * is the default):")
@@ -35,7 +29,6 @@ def help_text(config_name: str) -> str:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         settings = OmegaConf.to_yaml(compose(config_name))
-    comments = _comments(source)
     for group, chosen in defaults.items():
         if chosen is not None:
             text = (CONFIGS / group / f"{chosen}.yaml").read_text(encoding="utf-8")
@@ -44,6 +37,21 @@ def help_text(config_name: str) -> str:
         lines.append(f"  {line}{'  # ' + comments[key] if key in comments else ''}")
     lines += ["", "Other flags (--cfg job shows the settings composed, -m sweeps over value,value): --hydra-help", ""]
     return "\n".join(lines)
+
+
+def _choices_and_comments(config_name: str) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Groups of a root config with what is chosen, and comments by key; of configs that it includes, too."""
+    source = (CONFIGS / f"{config_name}.yaml").read_text(encoding="utf-8")
+    choices: dict[str, str | None] = {}
+    comments: dict[str, str] = {}
+    for entry in yaml.safe_load(source)["defaults"]:
+        if isinstance(entry, dict):
+            choices |= {name: chosen for name, chosen in entry.items() if not name.startswith("override ")}
+        elif entry != "_self_":
+            included_choices, included_comments = _choices_and_comments(entry)
+            choices |= included_choices
+            comments |= included_comments
+    return choices, comments | _comments(source)
 
 
 def _keyed(text: str) -> list[tuple[str, str]]:

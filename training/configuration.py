@@ -28,7 +28,7 @@ MISTAKE_EXIT_CODE: Final = 2
 INTERRUPTED_EXIT_CODE: Final = 130
 """What a shell reports for a process stopped by Ctrl-C."""
 
-_FOLDERS = {"dataset": "processed", "run": "runs"}
+_FOLDERS = {"dataset": "processed", "run": "runs", "sweep": "sweeps"}
 """Settings that name a folder, and where below ``data_dir`` those lie."""
 
 _FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir",
@@ -49,13 +49,13 @@ def check_overrides(config_name: str, overrides: Sequence[str]) -> None:
     groups = [override for override in parsed if _options(override.key_or_group)]
     for override in groups:
         _check_option(override)
-    config = _compose(
+    config = compose_config(
         config_name, [str(override.input_line) for override in groups if not override.is_sweep_override()]
     )
     for override in parsed:
         if override not in groups and not override.is_add() and not override.key_or_group.startswith("hydra"):
             _check_key(override, config)
-    _compose(config_name, [str(override.input_line) for override in parsed if not override.is_sweep_override()])
+    compose_config(config_name, [str(override.input_line) for override in parsed if not override.is_sweep_override()])
 
 
 def check_command_line(config_name: str) -> None:
@@ -164,11 +164,20 @@ def _check_key(override: Override, config: DictConfig) -> None:
         raise ConfigurationError(f"{key} must be true or false, received {value!r}")
 
 
-def _compose(config_name: str, overrides: list[str]) -> DictConfig:
+def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a job's config as its command line would.
+
+    Args:
+        config_name: The job's root config.
+        overrides: As typed, without sweeps.
+
+    Raises:
+        ConfigurationError: If they cannot be composed.
+    """
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return compose(config_name, overrides=overrides)
+            return compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(str(error).splitlines()[0]) from error
     finally:

@@ -2,8 +2,9 @@
 
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import hydra
 from omegaconf import DictConfig
@@ -17,6 +18,7 @@ from training.configuration import (
     check_missing,
     one_sentence_errors,
 )
+from training.multirun import name_in_multirun
 from training.run_folder import (
     LAST_CHECKPOINT,
     TrainingInterrupted,
@@ -29,6 +31,9 @@ from training.run_folder import (
 )
 from training.settings import check_depths, check_whole_number, require_dataset
 from training.tracking.check import check_tracking
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
 
 
 class TrainingResult(NamedTuple):
@@ -50,11 +55,12 @@ class TrainingResult(NamedTuple):
     """of the last epoch"""
 
 
-def run(config: DictConfig) -> TrainingResult:
+def run(config: DictConfig, *, callbacks: "Sequence[Callback]" = ()) -> TrainingResult:
     """Train as configured.
 
     Args:
         config: ``configs/train.yaml``, composed.
+        callbacks: Of Lightning, called after this job's own.
 
     Returns:
         Where the run lies and how good it became.
@@ -111,6 +117,7 @@ def run(config: DictConfig) -> TrainingResult:
         with open_loggers(config.tracking, folder=folder, resume=config.resume) as trainer.loggers:
             if leads():
                 record_run(trainer.loggers, config, describe_run(folder, config, dataset))
+            trainer.callbacks.extend(callbacks)
             trainer.fit(
                 module,
                 datamodule=batches,
@@ -174,6 +181,7 @@ def main(config: DictConfig) -> None:
                 f"steps, {smoke.seconds:.0f} s; nothing was written"
             )
             return
+        config.name = name_in_multirun(config)
         try:
             result = run(config)
         except TrainingInterrupted as interruption:

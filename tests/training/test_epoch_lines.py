@@ -40,6 +40,15 @@ def test_a_terminal_gets_a_bar_that_goes_away():
     assert text.splitlines()[-1].endswith(" s")
 
 
+def test_an_epoch_that_is_resumed_in_its_middle_counts_from_there():
+    out = io.StringIO()
+    lines = EpochLines(monitored="m", num_epochs=2, console=Console(file=out, width=80))
+    trainer = SimpleNamespace(is_global_zero=True, current_epoch=1, callback_metrics={})
+    lines.on_train_start(trainer, None)
+    lines.on_train_epoch_end(trainer, None)
+    assert out.getvalue() == "epoch 2 of at most 2    0.0 s\n"
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_other_processes_are_silent(terminal):
     assert seen(terminal=terminal, leads=False) == ""

@@ -26,6 +26,10 @@ class EpochLines(Callback):
         self._progress: Progress | None = None
         self._began = 0.0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count also where a resumed run goes on in the middle of an epoch, which then does not start."""
+        self._began = time.monotonic()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show an empty bar."""
         self._began = time.monotonic()
