@@ -38,6 +38,8 @@ class Contender(NamedTuple):
     """module that knows the library"""
     variant: str
     """for that module"""
+    for_quality: bool
+    """whether it also trains for quality over time"""
     documented: bool
     """whether it is what the library's documentation shows, so that the headline may compare with it"""
 
@@ -81,12 +83,12 @@ class Contender(NamedTuple):
 CONTENDERS: Final = {
     contender.name: contender
     for contender in (
-        Contender("roomrec", "roomrec", "on_roomrec", "", documented=True),
-        Contender("roomrec-float32", "roomrec", "on_roomrec", "32-true", documented=True),
-        Contender("roomrec-bf16", "roomrec", "on_roomrec", "bf16-mixed", documented=True),
-        Contender("rectools", "rectools", "on_rectools", "", documented=True),
-        Contender("replay", "replay", "on_replay", "documented", documented=True),
-        Contender("replay-assembled", "replay", "on_replay", "assembled", documented=False),
+        Contender("roomrec", "roomrec", "on_roomrec", "", for_quality=True, documented=True),
+        Contender("roomrec-float32", "roomrec", "on_roomrec", "32-true", for_quality=False, documented=True),
+        Contender("roomrec-bf16", "roomrec", "on_roomrec", "bf16-mixed", for_quality=False, documented=True),
+        Contender("rectools", "rectools", "on_rectools", "", for_quality=True, documented=True),
+        Contender("replay", "replay", "on_replay", "documented", for_quality=True, documented=True),
+        Contender("replay-assembled", "replay", "on_replay", "assembled", for_quality=True, documented=False),
     )
 }
 """By name, in the order of their turns; ``roomrec`` is what is shipped."""
