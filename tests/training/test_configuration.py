@@ -24,7 +24,7 @@ ROOT = CONFIGS.parent
     [
         (
             "model=sasrek",
-            "model=sasrek: there is no such option; did you mean model=sasrec? (options: sasrec, two_tower)",
+            "model=sasrek: there is no such option; did you mean model=sasrec? (options: esasrec, hstu, sasrec, two_tower",
         ),
         ("trainer=gpx", "trainer=gpx: there is no such option; did you mean trainer=gpu?"),
         ("model.num_blokcs=3", "there is no setting 'model.num_blokcs'; did you mean model.num_blocks?"),
@@ -115,7 +115,7 @@ def test_where_there_is_nothing_to_choose_the_place_is_named(tmp_path, monkeypat
         check_missing(config)
 
 
-@pytest.mark.parametrize("name", ["simulate", "preprocess", "train", "evaluate", "export"])
+@pytest.mark.parametrize("name", ["simulate", "preprocess", "train", "evaluate", "export", "sweep", "adopt"])
 def test_help_shows_choices_settings_and_what_they_mean(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as stopped:
@@ -123,10 +123,13 @@ def test_help_shows_choices_settings_and_what_they_mean(name, monkeypatch, capsy
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     assert f"python -m training.{name}" in text.splitlines()[0]
-    assert ("model: sasrec*, two_tower" in text) == (name == "train")
+    assert (" sasrec*, two_tower" in text) == (name in ("train", "sweep"))
     assert "source: gowalla" not in text or name == "preprocess"
     if name == "train":
         assert "  resume: false  # continue an interrupted run at the very step" in text.splitlines()
+    if name == "sweep":
+        assert "  pruner: hyperband, median*, none" in text.splitlines()
+        assert "  max_epochs: 200" in text.splitlines()
 
 
 @pytest.mark.parametrize("words", [["--cfg", "job"], ["-c", "job", "seed=1"], ["--info", "defaults"]])
