@@ -20,7 +20,7 @@ MAX_EXAMPLES: Final = 16
 MAX_STEPS: Final = 1000
 """Steps after which the loss must have fallen."""
 
-NEAR_ZERO: Final = 0.05
+NEAR_ZERO: Final = 0.1
 """Share of the first loss that counts as near zero."""
 
 
