@@ -28,24 +28,32 @@ def first_reaching(curve: Curve, value: float) -> Sequence[float] | None:
     return next((point for point in curve if point[2] >= value), None)
 
 
-def rates(segments: Sequence[dict[str, float]], *, targets_a_sequence: float, targets_of_pass: int) -> dict[str, float]:
+def rates(
+    segments: Sequence[dict[str, float]], *, rows_are_users: bool, targets_a_sequence: float, targets_of_pass: int
+) -> dict[str, float]:
     """Turn segments into rates: the median over segments, so that one disturbed segment does not count.
 
     Args:
         segments: What a worker reported.
-        targets_a_sequence: Targets of a user's sequence as the peers cut it: the newest ``length`` of each user.
-            Dividing by it makes RoomRec's windows comparable with the peers' sequences, and for these changes nothing.
+        rows_are_users: Whether a row is the newest ``length`` events of one user, as it is to the peers. RoomRec's rows
+            are windows of which a long history has several; they count by their targets.
+        targets_a_sequence: Mean targets of such a user's sequence: events that follow another one.
         targets_of_pass: Targets of a pass over all training events.
     """
-    targets = median(segment["targets"] / segment["seconds"] for segment in segments)
-    by_cpu = median(segment["targets"] / segment["cpu_seconds"] for segment in segments)
+
+    def sequences_per(unit: str) -> float:
+        if rows_are_users:
+            return median(segment["sequences"] / segment[unit] for segment in segments)
+        return median(segment["targets"] / segment[unit] for segment in segments) / targets_a_sequence
+
+    sequences_per_s = sequences_per("seconds")
     return {
-        "sequences_per_s": targets / targets_a_sequence,
-        "sequences_per_cpu_s": by_cpu / targets_a_sequence,
+        "sequences_per_s": sequences_per_s,
+        "sequences_per_cpu_s": sequences_per("cpu_seconds"),
         "rows_per_s": median(segment["sequences"] / segment["seconds"] for segment in segments),
-        "tokens_per_s": targets,
+        "tokens_per_s": sequences_per_s * targets_a_sequence,
         "places_per_s": median(segment["places"] / segment["seconds"] for segment in segments),
-        "seconds_per_pass": targets_of_pass / targets,
+        "seconds_per_pass": targets_of_pass / (sequences_per_s * targets_a_sequence),
         "padding_share": 1.0 - sum(s["targets"] for s in segments) / sum(s["places"] for s in segments),
     }
 

@@ -127,7 +127,9 @@ def _measure(
         turn.kill()
     measured = speed[contender.name]
     targets = log.targets_of_pass()
-    rates = comparison.rates(measured["segments"], targets_a_sequence=1.0, targets_of_pass=targets)
+    rates = comparison.rates(
+        measured["segments"], rows_are_users=False, targets_a_sequence=1.0, targets_of_pass=targets
+    )
     shutil.rmtree(folder)
     return {
         "value": point.value,

@@ -1,6 +1,6 @@
 """RecTools as its tutorials use it: ``SASRecModel`` fitted on a ``Dataset``, its own defaults elsewhere.
 
-Batches are made in the training process, as by default: that takes about a hundredth of a step, workers gain nothing.
+Batches are made in the training process, as by default: less than a hundredth of a step, so workers gain nothing.
 """
 
 from typing import Any

@@ -20,8 +20,9 @@ _MEANING = """\
 - *sequences/s*: user sequences as the peers count them, one a user with its newest `length` events. RoomRec cuts a long
   history into several windows, so that every event is a target; its windows count by their targets. *rows/s* is what
   each library calls a sequence: a user, or a window.
-- *tokens/s*: targets, that is, places at which the loss is taken. *s a pass*: seconds for as many targets as all
-  training events have. *padding*: share of the places computed at which there is no target.
+- *tokens/s*: events predicted from an earlier one. RePlay also predicts a short history's first event from padding,
+  which is not counted. *s a pass*: seconds for as many as all training events have. *padding*: share of the places
+  given to the encoder at which no loss is taken.
 - *CPU s*: of the process, all threads; steadier than the clock where others use the machine.
 - *peak MB*: high-water mark of resident memory of the training process, libraries and preparation included.
 - *spread*: between the fastest and the slowest segment. Rates are medians over segments.

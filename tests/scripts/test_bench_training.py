@@ -109,13 +109,21 @@ class TestComparison:
             segment(seconds=10, cpu_seconds=5, targets=200),
             segment(seconds=20, cpu_seconds=5, targets=200),
         ]
-        rates = comparison.rates(segments, targets_a_sequence=5.0, targets_of_pass=1000)
+        rates = comparison.rates(segments, rows_are_users=False, targets_a_sequence=5.0, targets_of_pass=1000)
         assert rates["tokens_per_s"] == 10.0
         assert rates["sequences_per_s"] == 2.0
         assert rates["sequences_per_cpu_s"] == 8.0
         assert rates["seconds_per_pass"] == 100.0
         assert rates["rows_per_s"] == 1.0
         assert rates["padding_share"] == pytest.approx(1 - 500 / 1200)
+
+    def test_a_row_of_a_peer_is_a_user(self):
+        segments = [segment(seconds=10, cpu_seconds=5, targets=100, sequences=30)]
+        rates = comparison.rates(segments, rows_are_users=True, targets_a_sequence=5.0, targets_of_pass=1500)
+        assert rates["sequences_per_s"] == rates["rows_per_s"] == 3.0
+        assert rates["sequences_per_cpu_s"] == 6.0
+        assert rates["tokens_per_s"] == 15.0
+        assert rates["seconds_per_pass"] == 100.0
 
     def test_ratios_say_how_many_times_faster_and_how_much_less(self):
         ours = {"sequences_per_s": 900.0, "sequences_per_cpu_s": 800.0, "peak_memory_mb": 700.0}
@@ -242,7 +250,7 @@ def test_only_ours_is_configured_by_hydra():
 
 def test_the_report_says_who_was_how_fast(tmp_path):
     segments = [segment(seconds=10, cpu_seconds=9, targets=100), segment(seconds=10, cpu_seconds=9, targets=110)]
-    rates = comparison.rates(segments, targets_a_sequence=5.0, targets_of_pass=1000)
+    rates = comparison.rates(segments, rows_are_users=False, targets_a_sequence=5.0, targets_of_pass=1000)
     speed = {"segments": segments, "peak_memory_mb": 512.0, "described": "as is", "versions": {"torch": "2"}, **rates}
     run = {
         "clock": 60.0,
