@@ -70,7 +70,7 @@ def build_trainer(
 
 
 def choose_device(accelerator: str, precision: str) -> tuple[str, str]:
-    """Settle ``auto``: bf16 where the hardware multiplies matrices in it (most CUDA devices, CPUs with AMX), or float32.
+    """Settle ``auto``: bf16 where the hardware multiplies matrices in it (CUDA devices, CPUs with AMX), or float32.
 
     Args:
         accelerator: ``auto``, ``cpu`` or ``gpu``.

@@ -287,14 +287,14 @@ def test_an_experiment_is_adopted_with_everything_it_was_searched_upon(markov_da
 def test_several_processes_share_one_sweep_and_stop_together(markov_dataset, tmp_path):
     words = [
         f"dataset={markov_dataset}", f"data_dir={tmp_path}", "name=tiny", "trainer=cpu", "model.embedding_dim=8",
-        "max_epochs=200", "patience=200", "optimizer.lr=tag(log,interval(1e-4,1e-2))",
+        "max_epochs=30", "patience=30", "optimizer.lr=tag(log,interval(1e-4,1e-2))",
         "sweep.workers=2", "sweep.num_trials=4", "pruner=none",
     ]  # fmt: skip
     command = [sys.executable, "-m", "training.sweep", *words]
     sweep = subprocess.Popen(command, cwd=CONFIGS.parent, stderr=subprocess.PIPE, text=True)
     folder = tmp_path / "sweeps/tiny"
     try:
-        for _ in range(600):
+        for _ in range(900):
             if len(list(folder.glob("trials/*/checkpoints/last.ckpt"))) == 2 or sweep.poll() is not None:
                 break
             subprocess.run(["sleep", "0.2"], check=True)
