@@ -9,6 +9,7 @@ from torch import nn
 
 from roomrec.batches.batch import ItemBatch
 from roomrec.features.spec import FeatureSpec
+from roomrec.models.frequency_block import FrequencyBlock
 from roomrec.models.hstu_block import HstuBlock
 from roomrec.models.ligr_block import LigrBlock
 from roomrec.models.transformer_block import TransformerBlock
@@ -17,6 +18,7 @@ BLOCKS: Final[Mapping[str, Callable[..., nn.Module]]] = {
     "pre_norm": partial(TransformerBlock, num_heads=2, hidden_dim=16, norm_first=True),
     "post_norm": partial(TransformerBlock, num_heads=2, hidden_dim=16, norm_first=False),
     "ligr": partial(LigrBlock, num_heads=2, hidden_dim=16),
+    "frequency": partial(FrequencyBlock, num_heads=2, hidden_dim=16, filter_share=0.7),
     "hstu": partial(HstuBlock, num_heads=2),
 }
 
