@@ -284,6 +284,7 @@ def test_an_experiment_is_adopted_with_everything_it_was_searched_upon(markov_da
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_several_processes_share_one_sweep_and_stop_together(markov_dataset, tmp_path):
     words = [
         f"dataset={markov_dataset}", f"data_dir={tmp_path}", "name=tiny", "trainer=cpu", "model.embedding_dim=8",
@@ -299,7 +300,7 @@ def test_several_processes_share_one_sweep_and_stop_together(markov_dataset, tmp
                 break
             subprocess.run(["sleep", "0.2"], check=True)
         sweep.send_signal(signal.SIGINT)
-        _, stderr = sweep.communicate(timeout=120)
+        _, stderr = sweep.communicate(timeout=600)
     finally:
         sweep.kill()
     assert sweep.returncode == 130, stderr

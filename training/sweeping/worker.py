@@ -4,7 +4,11 @@
 """
 
 import math
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import cast
 
@@ -111,12 +115,19 @@ def _stop_at_failures(study: optuna.Study, max_failures: int) -> None:
 
 
 def main(folder: Path) -> None:
-    """Work as the sweep's ``config.yaml`` says."""
+    """Work as the sweep's ``config.yaml`` says; if the process that started this one is killed, save and stop."""
+    threading.Thread(target=_stop_without, args=(os.getppid(),), daemon=True).start()
     with one_sentence_errors():
         try:
             work(cast(DictConfig, OmegaConf.load(folder / "config.yaml")), folder)
         except TrainingInterrupted:
             raise SystemExit(INTERRUPTED_EXIT_CODE) from None
+
+
+def _stop_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 if __name__ == "__main__":
