@@ -128,6 +128,24 @@ def check_same_dataset(folder: Path, dataset: ProcessedDataset) -> None:
         )
 
 
+def check_same_model(folder: Path, config: DictConfig) -> None:
+    """Refuse to continue a run with another model than it began with: its weights would not fit.
+
+    Raises:
+        ConfigurationError: With what is different.
+    """
+    began_with = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(began_with, DictConfig)
+    before, now = (_flat_settings(OmegaConf.to_container(each.model, resolve=True)) for each in (began_with, config))
+    before["average_decay"], now["average_decay"] = began_with.get("average_decay"), config.average_decay
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise ConfigurationError(
+                f"resume=true with {key}={now.get(key)}, but {folder} began with {before.get(key)}: its weights belong "
+                f"to that model; continue with the settings it began with, or train anew under another name"
+            )
+
+
 def spec_of_run(folder: Path) -> FeatureSpec:
     """Return the cardinalities a run was trained with."""
     return FeatureSpec.from_dict(json.loads((folder / "environment.json").read_text())["dataset"]["feature_spec"])
@@ -174,3 +192,13 @@ def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> T
         vocabulary_fingerprint=dataset["vocabulary_fingerprint"],
         max_sequence_length=int(config.batches.max_sequence_length),
     )
+
+
+def _flat_settings(section: Any, prefix: str = "model") -> dict[str, Any]:
+    """Settings of a section by dotted key."""
+    if not isinstance(section, dict):
+        return {prefix: section}
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        found |= _flat_settings(value, f"{prefix}.{key}")
+    return found

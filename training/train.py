@@ -24,6 +24,7 @@ from training.run_folder import (
     TrainingInterrupted,
     check_run_folder,
     check_same_dataset,
+    check_same_model,
     describe_run,
     leads,
     prepare_run_folder,
@@ -80,6 +81,7 @@ def run(config: DictConfig, *, callbacks: "Sequence[Callback]" = ()) -> Training
         check_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
     if config.resume:
         check_same_dataset(folder, dataset)
+        check_same_model(folder, config)
 
     # What imports torch waits until here, so that a mistake is answered at once.
     from training.assembly import make_module, make_source

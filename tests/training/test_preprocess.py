@@ -291,6 +291,18 @@ def test_attributes_first_heard_of_after_training_are_unknown(tmp_path):
     assert dataset.item_rows["attributes"].to_pylist()[6:] == ["outlet|brand:tom", None]
 
 
+def test_an_empty_split_says_what_to_do(tmp_path, caplog):
+    # nobody has three targets, so leave-one-out asks nobody anything
+    log = write(tmp_path / "log", [each for each in EVENTS if each["event_id"] not in ("06", "19")], noise=[])
+    summary = preprocess(tmp_path, f"source.path={log}", "splitting=leave_one_out")
+    assert summary["splits"]["validation"]["targets"] == summary["splits"]["test"]["targets"] == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the {split} split holds no target event: preprocess a log in which users have three targets or more each, or "
+        f"with splitting=by_time"
+        for split in ("validation", "test")
+    ]
+
+
 def test_a_log_without_order_asks_each_user_once(tmp_path):
     (tmp_path / "train.txt").write_text("0 5 6 7\n1 7\n")
     (tmp_path / "test.txt").write_text("0 8 9\n1 5\n")

@@ -135,8 +135,19 @@ def test_there_must_be_something_to_resume(markov_dataset, tmp_path):
 def test_an_empty_validation_split_is_said_in_a_sentence(tmp_path):
     folder = write_shop(tmp_path / "dataset", [[0, 1, 2, 3, 4]] * 9, num_products=5)
     np.save(folder / "sequences" / "split.npy", np.tile(np.array([0, 0, 0, 0, 2], dtype=np.int8), 9))
-    with pytest.raises(DatasetError, match="validation split holds no target"):
+    with pytest.raises(DatasetError, match="validation split holds no target event: preprocess a log in which"):
         run(small_config(folder, tmp_path))
+
+
+def test_a_run_is_continued_with_the_model_it_began_with(markov_dataset, tmp_path):
+    run(small_config(markov_dataset, tmp_path, "max_epochs=1"))
+    for wrong, answer in (
+        ("model.embedding_dim=16", r"resume=true with model.embedding_dim=16, but .*tiny began with 8: its weights"),
+        ("average_decay=0", r"resume=true with average_decay=0, but .*tiny began with 0\.\d+"),
+    ):
+        with pytest.raises(ConfigurationError, match=answer):
+            run(small_config(markov_dataset, tmp_path, "resume=true", wrong))
+    assert run(small_config(markov_dataset, tmp_path, "resume=true", "max_epochs=2")).epochs == 2
 
 
 def test_a_missing_dataset_is_said_in_a_sentence(tmp_path):
