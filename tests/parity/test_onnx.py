@@ -16,6 +16,7 @@ from roomrec.export.onnx import (
 )
 from roomrec.export.recorded import recorded_histories, recorded_items
 from roomrec.features.spec import HISTORY_INPUTS, ITEM_INPUTS, FeatureSpec
+from roomrec.models.hstu_block import HstuBlock
 from roomrec.models.product_catalogue import with_looked_up_products
 from roomrec.models.sasrec import SASRec
 from roomrec.sequences.dataset import ProcessedDataset
@@ -115,8 +116,11 @@ def test_a_viewer_in_a_batch_is_a_viewer_alone(user_graph):
     assert np.allclose(run_graph(session, together)[3], run_graph(session, alone)[0], atol=1e-6)
 
 
-def test_graphs_ask_for_what_they_read_and_no_more(user_graph, item_graph):
-    assert [entry.name for entry in open_graph(user_graph).get_inputs()] == list(HISTORY_INPUTS)
+def test_graphs_ask_for_what_they_read_and_no_more(model, user_graph, item_graph):
+    # Ages are read where attention has a bias for time.
+    reads_ages = isinstance(model.user_encoder.blocks[0], HstuBlock)
+    read = [name for name in HISTORY_INPUTS if name != "age_s" or reads_ages]
+    assert [entry.name for entry in open_graph(user_graph).get_inputs()] == read
     # SPEC knows no prices
     asked = [entry.name for entry in open_graph(item_graph).get_inputs()]
     assert asked == ["streamer", "product", "category", "title", "attributes"]
