@@ -25,7 +25,7 @@ class Ease:
         dataset: Where the histories come from.
         regularization: Lambda; more for larger logs.
         max_size: The largest matrix that is inverted, in rows.
-        half_life: After so many newer events an event of the history counts half; None counts all alike.
+        half_life: What was last had before so many others counts half; None counts all alike.
         name: What tables call it.
 
     Raises:

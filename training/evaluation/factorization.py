@@ -23,7 +23,7 @@ class Als:
         regularization: L2 of the factors.
         confidence: How much more an event counts than none.
         num_iterations: Over all users and items.
-        half_life: After so many newer events an event of the history counts half; None counts all alike.
+        half_life: What was last had before so many others counts half; None counts all alike.
         seed: Of the first factors.
         name: What tables call it.
 

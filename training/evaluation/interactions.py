@@ -41,8 +41,8 @@ class Interactions:
 
         Args:
             queries: Q of them.
-            half_life: After so many newer events an event counts half, in logs that know the order; None counts all
-                events alike. What a history holds several times counts as its newest.
+            half_life: What was last had before so many other entities counts half, in logs that know the order; None
+                counts all alike. Entities are counted, not events: one visit of a room is many events.
         """
         start = self._histories.offsets[queries.row]
         return self._matrix(start, queries.stop, only_train=False, half_life=half_life)
@@ -62,10 +62,12 @@ class Interactions:
         # The newest of each: places ascend within a row, so it is the last of its (row, entity).
         _, newest = np.unique((row * self.num_entities + entity)[::-1], return_index=True)
         newest = len(row) - 1 - newest
-        place, row, entity = place[newest], row[newest], entity[newest]
+        newest = newest[np.lexsort((place[newest], row[newest]))]
+        row, entity = row[newest], entity[newest]
         weight = np.ones(len(row), dtype=np.float32)
         if half_life is not None and self._ordered:
-            weight = np.exp2((place - (stop[row] - 1)) / half_life).astype(np.float32)
+            last = np.cumsum(np.bincount(row, minlength=len(start))) - 1
+            weight = np.exp2((np.arange(len(row)) - last[row]) / half_life).astype(np.float32)
         return sparse.csr_matrix((weight, (row, entity)), shape=(len(start), self.num_entities), dtype=np.float32)
 
 

@@ -23,7 +23,7 @@ class ItemKnn:
         dataset: Where the histories come from.
         num_neighbours: How many similar ones are kept for each candidate, itself included.
         shrink: Added to the denominator of the cosine, in weights of users.
-        half_life: After so many newer events an event of the history counts half; None counts all alike.
+        half_life: What was last had before so many others counts half; None counts all alike.
         name: What tables call it.
 
     Raises:

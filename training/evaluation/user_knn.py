@@ -17,7 +17,7 @@ class UserKnn:
     Args:
         dataset: Where the histories come from.
         num_neighbours: How many users are asked.
-        half_life: After so many newer events an event of the history counts half; None counts all alike.
+        half_life: What was last had before so many others counts half; None counts all alike.
         name: What tables call it.
 
     Raises:

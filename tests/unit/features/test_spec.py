@@ -30,3 +30,12 @@ def test_an_item_is_known_by_more_than_its_ids(name):
 def test_sizes_are_whole_numbers(value):
     with pytest.raises(FeatureError, match="num_attributes must be a whole number of at least 0"):
         FeatureSpec(**SIZES, num_attributes=value)
+
+
+def test_ids_alone_leave_no_side_feature():
+    spec = FeatureSpec(num_users=3, num_streamers=4, num_products=5, num_categories=6, num_title_tokens=7,
+                       num_price_bands=8, num_attributes=9, max_products=2)  # fmt: skip
+    ids = spec.ids_only()
+    assert spec.has_side_features
+    assert not ids.has_side_features
+    assert (ids.num_users, ids.num_streamers, ids.num_products, ids.max_products) == (3, 4, 5, 2)
