@@ -19,7 +19,7 @@ from roomrec.sequences.histories import Histories, blocks_of
 MAX_EVENTS: Final = 1 << 16
 """Events of the sample on which features are checked, half of them before the instant: a second or two of work."""
 
-_FILES_LOOKED_AT = 4
+_FILES_LOOKED_AT = 2
 _ENTER, _LISTED, _ROOM_START, _ROOM_END = (
     EVENT_TYPE_CODES[name] for name in ("enter", "product_listed", "room_start", "room_end")
 )

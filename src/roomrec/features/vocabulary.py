@@ -18,7 +18,7 @@ NAMESPACES: Final = ("user", "streamer", "product", "category", "attribute")
 """The kinds of id a vocabulary knows, each counted from ``FIRST_INDEX`` on its own."""
 
 _NUM_ALWAYS: Final = 4
-_IDS_AT_ONCE: Final = 65_536
+_IDS_AT_ONCE: Final = 16_384
 
 VOCABULARY_SCHEMA: Final = pa.schema(
     [
@@ -152,14 +152,14 @@ def fingerprint_of_file(path: Path) -> str:
     Raises:
         VocabularyError: If the file holds another namespace, or has not the columns of a vocabulary.
     """
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(path, pre_buffer=False)
     if not file.schema_arrow.equals(VOCABULARY_SCHEMA):
         raise VocabularyError(
             f"{path} has columns {file.schema_arrow.names}, expected those of a vocabulary, {VOCABULARY_SCHEMA.names}"
         )
     return _fingerprint(
         (namespace, rows.filter(pc.equal(rows["namespace"], namespace))["id"])
-        for rows in file.iter_batches(batch_size=_IDS_AT_ONCE, columns=["namespace", "id"])
+        for rows in file.iter_batches(batch_size=_IDS_AT_ONCE, columns=["namespace", "id"], use_threads=False)
         for namespace in pc.unique(rows["namespace"]).to_pylist()
     )
 

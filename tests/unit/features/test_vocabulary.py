@@ -1,10 +1,12 @@
 """The door between ids and indices."""
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from roomrec.errors import VocabularyError
-from roomrec.features.vocabulary import Vocabulary
+from roomrec.features import vocabulary as vocabulary_module
+from roomrec.features.vocabulary import VOCABULARY_SCHEMA, Vocabulary, fingerprint_of_file
 
 
 @pytest.fixture
@@ -80,3 +82,25 @@ def test_a_vocabulary_without_attributes_keeps_the_fingerprint_it_had_before_the
         Vocabulary({"user": ["ann"], "product": ["silk", "wool", "棉"], "attribute": ["soft"]}).fingerprint()
         != expected
     )
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [{}, {"user": ["a", "b", "c"], "product": ["x"]}, {"category": ["wear"], "attribute": ["soft", "new"]}],
+)
+@pytest.mark.parametrize("ids_at_once", [1, 2, 1000])
+def test_the_fingerprint_of_a_file_is_that_of_its_vocabulary(tmp_path, monkeypatch, ids, ids_at_once):
+    monkeypatch.setattr(vocabulary_module, "_IDS_AT_ONCE", ids_at_once)
+    held = Vocabulary(ids)
+    pq.write_table(held.to_table(), tmp_path / "vocabulary.parquet")
+    assert fingerprint_of_file(tmp_path / "vocabulary.parquet") == held.fingerprint()
+
+
+def test_a_file_out_of_order_or_of_something_else_is_refused(tmp_path):
+    rows = {"namespace": ["product", "user"], "id": ["x", "a"], "index": [2, 2]}
+    pq.write_table(pa.table(rows, schema=VOCABULARY_SCHEMA), tmp_path / "vocabulary.parquet")
+    with pytest.raises(VocabularyError, match="'user' is unknown or out of order"):
+        fingerprint_of_file(tmp_path / "vocabulary.parquet")
+    pq.write_table(pa.table({"id": ["x"]}), tmp_path / "vocabulary.parquet")
+    with pytest.raises(VocabularyError, match=r"has columns \['id'\], expected those of a vocabulary"):
+        fingerprint_of_file(tmp_path / "vocabulary.parquet")
