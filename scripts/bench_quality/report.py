@@ -53,11 +53,24 @@ def headline(data: DataSet, results: Sequence[Row]) -> Row:
     found: Row = {metric: round(row[metric], 4) for metric in data.metrics}
     found["seeds"] = row["seeds"]
     found["spread"] = {metric: round(row[f"{metric} ±"], 4) for metric in data.metrics}
-    if data.goals:
+    aims = goals(data, results)
+    if aims:
         found["goals"] = data.goals
-        found["missed"] = [metric for metric, goal in data.goals.items() if row[metric] <= goal]
+        found["missed"] = [f"{aim['metric']} of {aim['name']}" for aim in aims if not aim["reached"]]
     if data.better:
         found["claims"] = [claim["holds"] for claim in verdicts(data, results)]
+    return found
+
+
+def goals(data: DataSet, results: Sequence[Row]) -> list[Row]:
+    """Say of each goal what was reached: the headline's first, then those of other experiments."""
+    found = []
+    for name, aims in {data.experiments[0]: data.goals, **data.also}.items():
+        row = next((row for row in results if row["name"] == name and row["segment"] == "all"), None)
+        for metric, goal in aims.items():
+            value = None if row is None else row[metric]
+            reached = value is not None and value > goal
+            found.append({"name": name, "metric": metric, "goal": goal, "value": value, "reached": reached})
     return found
 
 
@@ -107,10 +120,10 @@ def table(data: DataSet, results: Sequence[Row]) -> list[str]:
             seeds = row["seeds"] if row["seeds"] else ""
             lines.append(f"| {row['name']} | {' | '.join(cells)} | {seeds} |")
         lines.append("")
-    for metric, goal in data.goals.items():
-        reached = headline(data, results)[metric]
-        verdict = "reached" if metric not in headline(data, results)["missed"] else "missed"
-        lines.append(f"- Goal {metric} above {goal:.4f}: {reached:.4f}, {verdict}.")
+    for aim in goals(data, results):
+        value = "not measured" if aim["value"] is None else f"{aim['value']:.4f}"
+        verdict = "reached" if aim["reached"] else "missed"
+        lines.append(f"- Goal of {aim['name']}: {aim['metric']} above {aim['goal']:.4f}: {value}, {verdict}.")
     for claim in verdicts(data, results):
         said = {True: "holds", False: "does not hold", None: "was not measured"}[claim["holds"]]
         values = " against ".join("-" if value is None else f"{value:.4f}" for value in claim["values"])
@@ -151,6 +164,7 @@ def write(
         "environment": environment,
         "commands": commands,
         "rows": {name: results for name, (_, results) in measured.items()},
+        "goals": {name: goals(data, results) for name, (data, results) in measured.items()},
         "claims": {name: verdicts(data, results) for name, (data, results) in measured.items()},
         "published": {name: data.published for name, (data, _) in measured.items()},
     }

@@ -39,6 +39,7 @@ class DataSet(NamedTuple):
     asked_on: str
     metrics: list[str]
     goals: dict[str, float]
+    also: dict[str, dict[str, float]]
     hybrid: list[str]
     truth: str | None
     published: dict[str, list[float]]
@@ -74,7 +75,8 @@ def read_table(file: Path = TABLE) -> dict[str, DataSet]:
 
 
 def _data_set(name: str, entry: dict[str, Any]) -> DataSet:
-    defaults: dict[str, Any] = {"needs": None, "goals": {}, "hybrid": [], "truth": None, "published": {}, "better": []}
+    defaults: dict[str, Any] = {"needs": None, "goals": {}, "also": {}, "hybrid": [], "truth": None}
+    defaults |= {"published": {}, "better": []}
     if unknown := entry.keys() - set(DataSet._fields):
         raise ValueError(f"{name} has {', '.join(sorted(unknown))}: known are {', '.join(DataSet._fields[1:])}")
     given = defaults | entry
@@ -87,6 +89,9 @@ def _data_set(name: str, entry: dict[str, Any]) -> DataSet:
             raise ValueError(f"{name} names the experiment {experiment}, which is not in {CONFIGS / 'experiment'}")
     if beside := {one for claim in claims for one in claim[:2]} - set(experiments):
         raise ValueError(f"{name} claims something of {', '.join(sorted(beside))}, which is not among its experiments")
-    if odd := given["goals"].keys() - set(given["metrics"]):
+    if beside := given["also"].keys() - set(experiments):
+        raise ValueError(f"{name} has goals of {', '.join(sorted(beside))}, which is not among its experiments")
+    aims = [given["goals"], *given["also"].values()]
+    if odd := {metric for aim in aims for metric in aim} - set(given["metrics"]):
         raise ValueError(f"{name} has goals for {', '.join(sorted(odd))}, which are not among its metrics")
     return DataSet(name=name, **(given | {"better": claims}))

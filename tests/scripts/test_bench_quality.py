@@ -52,6 +52,7 @@ class TestTable:
             ("[beauty_sasrec, ml1m_sasrec]\n", "[nothing]\n", "names the experiment nothing, which is not in"),
             ("ml1m_sasrec, cold", "retailrocket_sasrec, cold", "claims something of retailrocket_sasrec"),
             ("hr@10: 0.5", "hr@5: 0.5", "has goals for hr@5, which are not among its metrics"),
+            ("  better:", "  also: {x: {}}\n  better:", "has goals of x, which is not among its experiments"),
         ],
     )
     def test_mistakes_are_named(self, tmp_path, old, new, message):
@@ -184,7 +185,7 @@ class TestReport:
             "seeds": 2,
             "spread": {"hr@10": 0.0, "ndcg@20": 0.0},
             "goals": {"hr@10": 0.5},
-            "missed": ["hr@10"],
+            "missed": ["hr@10 of beauty_sasrec"],
             "claims": [None],
         }
         results += measured("beauty_sasrec", [0.4], segment="cold") + measured("ml1m_sasrec", [0.3], segment="cold")
@@ -193,7 +194,7 @@ class TestReport:
         assert verdict["holds"] is True
 
     def test_the_report_says_everything(self, tmp_path):
-        data = data_set(tmp_path)._replace(published={"SASRec": [0.2, 0.05]})
+        data = data_set(tmp_path)._replace(published={"SASRec": [0.2, 0.05]}, also={"ml1m_sasrec": {"ndcg@20": 0.2}})
         results = [*measured("beauty_sasrec", [0.5, 0.7]), *measured("beauty_sasrec", [0.4], segment="cold")]
         report.write(
             tmp_path / "report",
@@ -207,10 +208,13 @@ class TestReport:
             "| *SASRec, published* | 0.2000 | 0.0500 | |",
             "| beauty_sasrec | 0.6000 ± 0.1414 | 0.1000 ± 0.0000 | 2 |",
             "catalogue, cold: 7 questions",
-            "- Goal hr@10 above 0.5000: 0.6000, reached.",
+            "- Goal of beauty_sasrec: hr@10 above 0.5000: 0.6000, reached.",
+            "- Goal of ml1m_sasrec: ndcg@20 above 0.2000: not measured, missed.",
             "- beauty_sasrec > ml1m_sasrec (cold), hr@10: 0.4000 against -, was not measured.",
             "other was skipped: not there",
             "- threads: 1",
         ):
             assert line in text.splitlines()
-        assert json.loads((tmp_path / "report" / "report.json").read_text())["summary"]["shop"]["missed"] == []
+        assert json.loads((tmp_path / "report" / "report.json").read_text())["summary"]["shop"]["missed"] == [
+            "ndcg@20 of ml1m_sasrec"
+        ]
