@@ -156,7 +156,7 @@ def _export(
     was_training = module.training
     module.eval()
     try:
-        with _quiet_exporter():
+        with _quiet_exporter(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 tuple(tensor.to(device) for tensor in example.values()),

@@ -150,6 +150,16 @@ def test_an_item_is_the_sum_of_what_is_known():
     torch.testing.assert_close(model.item_encoder(**items())[0], expected)
 
 
+def test_bags_mean_the_same_with_and_without_gradients():
+    model = sasrec().eval()
+    learning = model.item_encoder(**items())
+    with torch.no_grad():
+        torch.testing.assert_close(model.item_encoder(**items()), learning.detach())
+    learning.sum().backward()
+    gradient = model.item_encoder.embeddings.tables["attributes"].weight.grad
+    assert gradient[:, 0].tolist() == pytest.approx([0, 0, 1 / 3, 1 / 3, 0, 0, 1 / 3])
+
+
 def test_padding_and_unknown_ids_begin_at_zero():
     nothing = items(streamer=[1], product=[[1, 0, 0]], category=[0], title=[[0, 0]], attributes=[[1, 0]])
     assert sasrec().eval().item_encoder(**nothing).abs().sum() == 0
