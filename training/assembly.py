@@ -7,6 +7,9 @@ from omegaconf import DictConfig
 
 from roomrec.batches.collate import collate_items
 from roomrec.features.spec import FeatureSpec
+from roomrec.ids import FIRST_INDEX
+from roomrec.models.graph import InteractionGraph
+from roomrec.models.graph_two_tower import GraphTwoTower
 from roomrec.models.sasrec import SASRec
 from roomrec.sequences.dataset import ProcessedDataset
 from training.datamodule import BatchSource
@@ -40,7 +43,8 @@ def make_module(config: DictConfig, spec: FeatureSpec, *, dataset: ProcessedData
     Args:
         config: ``configs/train.yaml``, composed.
         spec: Cardinalities of the features.
-        dataset: Where the model learns what its products are like; not needed where saved weights follow.
+        dataset: Where the model learns what its products are like, or who took them; not needed where saved weights
+            follow.
 
     Raises:
         ConfigurationError: If a library refuses a value.
@@ -50,6 +54,12 @@ def make_module(config: DictConfig, spec: FeatureSpec, *, dataset: ProcessedData
         model = instantiate(config.model, _partial_=True)(spec=spec)
     if dataset is not None and isinstance(model, SASRec) and spec.has_side_features:
         model.describe_products(collate_items(dataset.items, np.arange(spec.num_products)))
+    if dataset is not None and isinstance(model, GraphTwoTower):
+        model.connect(
+            InteractionGraph.of_training(
+                dataset.histories, num_users=max(spec.num_users, FIRST_INDEX), num_products=spec.num_products
+            )
+        )
     optimizer = instantiate(config.optimizer, _partial_=True)
     with mistakes_in("optimizer"):
         optimizer(model.parameters())

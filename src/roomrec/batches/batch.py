@@ -1,6 +1,7 @@
 """What a model receives: named tensors with a shape under each.
 
-Legend: B examples, L sequence, P target positions, N negatives, C distinct candidates, W places of a bag.
+Legend: B examples, L sequence, P target positions, E positives, N negatives, C distinct candidates,
+W places of a bag.
 """
 
 from __future__ import annotations  # so that only those who build a TwoTowerBatch import torchrec, which takes seconds
@@ -73,6 +74,19 @@ class CandidateBatch(NamedTuple):
     """N over the number of negatives that could have been drawn"""
 
 
+class ChosenItems(NamedTuple):
+    """Everything B users chose, and the items of the softmax that all of them share."""
+
+    positive: Tensor
+    """[E] int64 places among the C items"""
+    positive_user: Tensor
+    """[E] int64 rows of the B users, ascending"""
+    negative: Tensor | None
+    """[N] int64 places among the C items; None: all C of them"""
+    negative_log_q: Tensor | None
+    """[N] float32; None where all items are offered"""
+
+
 class SequenceBatch(NamedTuple):
     """Windows with the places at which the next event is a target; padding stands on the right."""
 
@@ -87,11 +101,11 @@ class SequenceBatch(NamedTuple):
 
 
 class TwoTowerBatch(NamedTuple):
-    """Examples with one target each, P = B: users and the C items are rows of one keyed jagged tensor."""
+    """Examples with one target each, P = B, or all of a user's: users and the C items are rows of one jagged tensor."""
 
     features: KeyedJaggedTensor
     """stride B + C: the first B rows are users, the others items"""
     num_users: int
     """B"""
-    candidates: CandidateBatch
-    """[P, N]"""
+    candidates: CandidateBatch | ChosenItems
+    """[P, N], or what each user chose"""

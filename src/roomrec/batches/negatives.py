@@ -137,6 +137,54 @@ class InBatchNegatives:
         return negatives._replace(real=real, positive_log_q=self._log_q[positive], negative_log_q=self._log_q[item])
 
 
+class MixedNegatives:
+    """Some drawn uniformly, the others positives of the batch, corrected by the rate at which both together offer.
+
+    The batch alone never offers what nobody chose, so rare items would go unjudged; uniform draws are mostly easy.
+
+    Args:
+        dataset: Where the items and their counts come from.
+        num_negatives: N.
+        uniform_share: Share of the negatives that are drawn uniformly, strictly between 0 and 1.
+
+    Raises:
+        ValueError: If the share is not between 0 and 1.
+
+    Reference:
+        Yang et al. 2020 (Mixed Negative Sampling), section 3.2.
+    """
+
+    def __init__(self, *, dataset: ProcessedDataset, num_negatives: int, uniform_share: float) -> None:
+        if not 0 < uniform_share < 1:
+            raise ValueError(f"uniform_share is {uniform_share}: expected more than 0 and less than 1")
+        self._kind = dataset.items.kind
+        known = known_items(dataset.items)
+        self._known = np.flatnonzero(known)
+        self._uniform_rate = known / max(len(self._known), 1)
+        counts = count_targets(dataset)
+        self._in_batch_rate = counts / max(counts.sum(), 1.0)
+        self._num_uniform = min(max(round(num_negatives * uniform_share), 1), num_negatives)
+        self._num_in_batch = num_negatives - self._num_uniform
+
+    def sample(
+        self, positive: Int64Array, at_ms: Int64Array, room: Int64Array, rng: np.random.Generator
+    ) -> SampledNegatives:
+        """Draw items and take positives for all; see ``NegativeSampler``."""
+        drawn = self._known[rng.integers(len(self._known), size=self._num_uniform)]
+        taken = positive
+        if len(positive) > self._num_in_batch:
+            taken = rng.choice(positive, size=self._num_in_batch, replace=False)
+        item = np.concatenate([drawn, taken])
+        share = len(drawn) / len(item)
+        log_q = [
+            np.log(share * self._uniform_rate[some] + (1 - share) * self._in_batch_rate[some]).astype(np.float32)
+            for some in (positive, item)
+        ]
+        return _shared(item, positive, self._kind, num_possible=len(self._known))._replace(
+            positive_log_q=log_q[0], negative_log_q=log_q[1]
+        )
+
+
 class AvailableNegatives:
     """Drawn for each positive from what was available when it was chosen, where the log knows that.
 

@@ -9,12 +9,14 @@ import pytest
 from roomrec.batches.negatives import (
     AvailableNegatives,
     InBatchNegatives,
+    MixedNegatives,
     PopularityNegatives,
     UniformNegatives,
     count_targets,
 )
 from roomrec.features.as_of import AvailabilityTimeline
 from roomrec.sequences.dataset import ProcessedDataset
+from tests.worlds import write_shop
 
 LIVE_EVENING_MS = 1_767_225_600_000 + 19 * 3_600_000 + 60_000  # day 0, 19:01: rooms 2, 3 and 4 of items 2.. are live
 
@@ -111,6 +113,26 @@ def test_in_batch_offers_the_positives_to_each_other(shop):
     assert drawn.item.tolist() == [2, 5, 2]
     assert drawn.real.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
     assert drawn.positive_log_q.tolist() == drawn.negative_log_q.tolist()
+
+
+def test_mixed_offers_draws_and_positives_at_the_rate_of_both(tmp_path):
+    # Training targets are products 0, 0, 0 and 1 of four, items 2, 2, 2 and 3 of 2 to 5.
+    shop = ProcessedDataset.open(write_shop(tmp_path / "shop", [[0, 0, 3, 3], [0, 1, 2, 2]], num_products=4))
+    positive, moment = np.array([2, 3]), np.array([0, 0])
+    drawn = MixedNegatives(dataset=shop, num_negatives=4, uniform_share=0.5).sample(positive, moment, moment, rng())
+    assert drawn.item.shape == (4,)
+    assert drawn.item[2:].tolist() == [2, 3]
+    assert set(drawn.item[:2]) <= {2, 3, 4, 5}
+    # Half by a quarter each, half by count: item 2 comes at 1/8 + 3/8, item 3 at 1/8 + 1/8.
+    np.testing.assert_allclose(drawn.positive_log_q, np.log([0.5, 0.25]), rtol=1e-6)
+    np.testing.assert_allclose(drawn.negative_log_q[2:], np.log([0.5, 0.25]), rtol=1e-6)
+    assert (drawn.real == (drawn.item != positive[:, None])).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_mixture_needs_both(shop, share):
+    with pytest.raises(ValueError, match=f"uniform_share is {share}"):
+        MixedNegatives(dataset=shop, num_negatives=4, uniform_share=share)
 
 
 def test_in_batch_leaves_out_rooms_of_another_hour(live):
