@@ -10,7 +10,13 @@ pytestmark = pytest.mark.slow
 EASY = ["model.embedding_dim=32", "max_epochs=40", "patience=40", "validation.ks=[1,10]"]
 
 
-SEQUENCE_MODELS = ["model=sasrec", "model=sasrec model.block.norm_first=false", "model=esasrec", "model=bsarec", "model=hstu"]
+SEQUENCE_MODELS = [
+    "model=sasrec",
+    "model=sasrec model.block.norm_first=false",
+    "model=esasrec",
+    "model=bsarec",
+    "model=hstu",
+]
 
 
 @pytest.mark.parametrize("negatives", ["num_negatives=5", "num_negatives=100"])
