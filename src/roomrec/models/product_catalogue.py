@@ -93,7 +93,7 @@ def with_looked_up_products(encoder: nn.Module) -> nn.Module:
         num_products = catalogue.item_encoder.embeddings.tables["product"].get_parameter("weight").shape[0]
         device = next(encoder.parameters()).device
         with torch.no_grad():
-            parts = torch.arange(num_products, device=device).split(_AT_ONCE)
+            parts = torch.split(torch.arange(num_products, device=device), _AT_ONCE)
             vectors = torch.cat([catalogue.encode(part) for part in parts])
-        copied.set_submodule(name, nn.Embedding.from_pretrained(vectors))
+        copied.set_submodule(name, nn.Embedding(len(vectors), vectors.shape[1], _weight=vectors, _freeze=True))
     return copied
