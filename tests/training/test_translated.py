@@ -36,7 +36,7 @@ def both(tmp_path) -> tuple[ProcessedDataset, ProcessedDataset]:
     """A shop's log with all behaviours, and with purchases alone; a purchase of each user is held out."""
     log = tmp_path / "log"
     log.mkdir()
-    (log / "events.csv").write_text(EVENTS.replace("timestamp\n", "timestamp\n"))
+    (log / "events.csv").write_text(EVENTS)
     (log / "test_buy.tsv").write_text("user\titem\n1\t12\n2\t11\n")
     settings = {"source": "retailrocket", "source.path": log, "output_dir": tmp_path, "splitting.validation_share": 0}
     preprocess.run(config_of("preprocess", name="all", **settings))
@@ -52,6 +52,20 @@ def test_purchases_alone_keep_items_vocabulary_and_questions(both):
     assert purchases.vocabulary_fingerprint == everything.vocabulary_fingerprint
     assert purchases.items.kind.tolist() == everything.items.kind.tolist()
     assert sorted(purchases.queries("test").targets) == sorted(everything.queries("test").targets)
+
+
+def test_only_what_is_new_is_learned_where_only_that_is_asked(both, tmp_path):
+    histories = both[0].histories
+    train = histories.split == 0
+    # six events to learn from; user 2 buys the 10 that he has looked at
+    assert train.sum() == 6
+    assert (histories.target & train).sum() == 5
+    settings = {"source": "retailrocket", "source.path": tmp_path / "log", "output_dir": tmp_path, "name": "every"}
+    summary = preprocess.run(
+        config_of("preprocess", **settings, **{"splitting.validation_share": 0, "labels.only_new": "false"})
+    )
+    assert summary["splits"]["train"]["targets"] == 6
+    assert summary["splits"]["test"]["targets"] == 2
 
 
 def test_the_scorer_sees_its_own_histories_up_to_the_moment(both):

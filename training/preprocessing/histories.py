@@ -41,6 +41,8 @@ class Labels:
     target_types: Sequence[str]
     min_watch_time_ms: int
     enter_window_ms: int
+    only_new: bool | None = None
+    """Whether to train on what a user has for the first time only; None: where what a user had before is no answer"""
 
 
 @dataclass
@@ -143,6 +145,9 @@ class HistoryBuilder:
             ),
             self.boundaries,
         )
+        if self.filter_seen if self.labels.only_new is None else self.labels.only_new:
+            # a model would learn to repeat, which is never asked
+            target = target & ((split != SPLITS["train"]) | _first_times(history.user, item))
         columns = {
             "event_type": history.event_type,
             "streamer_index": history.streamer_index,
@@ -217,6 +222,14 @@ def users_of(files: Sequence[Path], shuffle: Shuffle, *, work: Path, num_partiti
         files, work, key="user_id", columns=_COLUMNS, num_partitions=num_partitions, event_types=_HISTORY_CODES
     )
     yield from shuffle.partitions(work, _COLUMNS)
+
+
+def _first_times(user: Int64Array, item: Int64Array) -> npt.NDArray[np.bool_]:
+    """Whether each event is the first of its user with its item, oldest first within a user."""
+    _, first = np.unique(user * (int(item.max(initial=0)) + 1) + item, return_index=True)
+    is_first = np.zeros(len(user), dtype=bool)
+    is_first[first] = True
+    return is_first
 
 
 def _ranks(event_ids: pa.ChunkedArray) -> Int64Array:
