@@ -1,8 +1,10 @@
 """An easy world is learned, a hopeless one is not."""
 
+import numpy as np
 import pytest
 
 from tests.training.test_train import small_config
+from tests.worlds import write_shop
 from training.train import run
 
 pytestmark = pytest.mark.slow
@@ -49,12 +51,42 @@ def test_every_block_learns_a_markov_chain(markov_dataset, tmp_path, model):
     assert run(config).best > 0.75
 
 
-@pytest.mark.parametrize("negatives", ["uniform", "popularity", "in_batch"])
+@pytest.mark.parametrize("negatives", ["uniform", "popularity", "in_batch", "mixed"])
 def test_every_sampler_learns_a_markov_chain(markov_dataset, tmp_path, negatives):
     config = small_config(
         markov_dataset, tmp_path, *EASY, f"negatives={negatives}", "validation.monitor=val_hr@1", "optimizer.lr=5e-3"
     )
     assert run(config).best > 0.75
+
+
+def test_the_hardest_negatives_teach_a_markov_chain(markov_dataset, tmp_path):
+    config = small_config(
+        markov_dataset,
+        tmp_path,
+        *EASY,
+        "loss=hardest_softmax",
+        "loss.num_hardest=3",
+        "negatives=uniform",
+        "validation.monitor=val_hr@1",
+        "optimizer.lr=5e-3",
+    )
+    assert run(config).best > 0.75
+
+
+WHOLE_USERS = ["batches._target_=roomrec.batches.user_batches.UserBatches", "loss=user_softmax", "negatives=uniform"]
+
+
+@pytest.mark.parametrize(
+    "model", [["model=two_tower_graph"], ["model=two_tower", "model.use_user_id=true", *WHOLE_USERS]]
+)
+def test_whole_users_teach_which_half_of_a_shop_they_like(tmp_path, model):
+    rng = np.random.default_rng(1)
+    # All of a user's products are of one half of the shop.
+    users = [rng.choice(20, size=12, replace=False) + 20 * (row % 2) for row in range(200)]
+    shop = write_shop(tmp_path / "shop", users, num_products=40, filter_seen=True)
+    config = small_config(shop, tmp_path, *EASY, *model, "validation.monitor=val_hr@10", "optimizer.lr=2e-2")
+    # Of twenty in a half eleven are seen, the target is among the nine others: chance over both halves is .34.
+    assert run(config).best > 0.97
 
 
 def test_nobody_learns_noise(hopeless_dataset, tmp_path):
