@@ -66,7 +66,8 @@ class GraphItemEncoder(nn.Module):
         attributes: Tensor,
     ) -> Tensor:
         """Encode items, ``product`` ``[C, W]`` padded on the right; return unit vectors ``[C, D]``."""
-        return F.normalize(F.embedding(product, self.product).sum(dim=1))
+        known_CW1 = (product >= FIRST_INDEX)[..., None]
+        return F.normalize((F.embedding(product, self.product) * known_CW1).sum(dim=1))
 
 
 class GraphTwoTower(nn.Module):

@@ -9,6 +9,8 @@ import torch
 from roomrec.batches.collate import collate_histories, collate_items
 from roomrec.batches.negatives import UniformNegatives
 from roomrec.batches.user_batches import UserBatches
+from roomrec.export.onnx import export_item_encoder, export_user_encoder, measure_parity
+from roomrec.export.recorded import recorded_histories, recorded_items
 from roomrec.features.spec import FeatureSpec
 from roomrec.models.graph import InteractionGraph
 from roomrec.models.graph_two_tower import GraphTwoTower
@@ -105,6 +107,16 @@ def test_a_user_unknown_to_training_has_a_vector_from_his_first_event_on(dataset
     torch.testing.assert_close(vector.norm(), torch.tensor(1.0))
     nothing = torch.zeros(1, 2, dtype=torch.long)
     assert model.user_encoder(*[nothing] * 6, torch.tensor([1])).tolist() == [[0.0] * 4]
+
+
+def test_both_doors_are_traced_to_onnx_with_the_same_numbers(dataset, tmp_path):
+    model = connected(dataset)
+    users, items = tmp_path / "users.onnx", tmp_path / "items.onnx"
+    export_user_encoder(model.user_encoder, users, max_sequence_length=9)
+    export_item_encoder(model.item_encoder, items, spec=dataset.spec)
+    recorded = recorded_histories(dataset, max_sequence_length=9)
+    assert measure_parity(model.user_encoder, users, recorded, tolerance=1e-5).num_vectors > 256
+    assert measure_parity(model.item_encoder, items, recorded_items(dataset), tolerance=1e-5).num_vectors == 12
 
 
 def test_training_without_a_graph_is_refused(dataset):
