@@ -6,6 +6,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from roomrec.batches.collate import collate_items
+from roomrec.errors import ConfigurationError
 from roomrec.features.spec import FeatureSpec
 from roomrec.ids import FIRST_INDEX
 from roomrec.models.graph import InteractionGraph
@@ -13,8 +14,9 @@ from roomrec.models.graph_two_tower import GraphTwoTower
 from roomrec.models.sasrec import SASRec
 from roomrec.sequences.dataset import ProcessedDataset
 from training.datamodule import BatchSource
-from training.modules.recommender import RecommenderModule
+from training.modules.recommender import RecommenderModule, stepped_parameters
 from training.settings import mistakes_in
+from training.sharding.settings import is_sharded, without_big_tables
 
 
 def make_source(config: DictConfig, dataset: ProcessedDataset) -> BatchSource:
@@ -50,8 +52,12 @@ def make_module(config: DictConfig, spec: FeatureSpec, *, dataset: ProcessedData
         ConfigurationError: If a library refuses a value.
     """
     torch.manual_seed(config.seed)
-    with mistakes_in("model"):
+    with mistakes_in("model"), without_big_tables(config):
         model = instantiate(config.model, _partial_=True)(spec=spec)
+    if isinstance(model, GraphTwoTower) and is_sharded(config):
+        raise ConfigurationError(
+            "trainer=sharded splits tables, model=two_tower_graph smooths whole ones: use trainer=ddp"
+        )
     if dataset is not None and isinstance(model, SASRec) and spec.has_side_features:
         model.describe_products(collate_items(dataset.items, np.arange(spec.num_products)))
     if dataset is not None and isinstance(model, GraphTwoTower):
@@ -62,7 +68,7 @@ def make_module(config: DictConfig, spec: FeatureSpec, *, dataset: ProcessedData
         )
     optimizer = instantiate(config.optimizer, _partial_=True)
     with mistakes_in("optimizer"):
-        optimizer(model.parameters())
+        optimizer(stepped_parameters(model))
     return RecommenderModule(
         model=model,
         loss=instantiate(config.loss),

@@ -1,7 +1,7 @@
 """Training batches for Lightning, from the very step at which training stands."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -22,7 +22,8 @@ class BatchDataModule(LightningDataModule):
     """Feeds a trainer with the batches of a source.
 
     Epoch and step follow from ``trainer.global_step`` alone, so a resumed run draws exactly the batches that an
-    uninterrupted one would have drawn next. Each process of several takes every n-th batch.
+    uninterrupted one would have drawn next. Each process of several takes every n-th batch; on another number of
+    processes a run goes on behind the batches that were done, wherever they were done.
 
     Args:
         source: Where batches come from.
@@ -33,6 +34,7 @@ class BatchDataModule(LightningDataModule):
         super().__init__()
         self._source = source
         self._num_workers = num_workers
+        self._anchor = Position(global_step=0, epoch=0, batches=0)
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of training batches."""
@@ -50,6 +52,16 @@ class BatchDataModule(LightningDataModule):
         epoch, step = self._sampler().locate(global_step)
         return epoch, step, self._source.batch(epoch, step)
 
+    def state_dict(self) -> dict[str, int]:
+        """Return where training stands, in batches and not in steps."""
+        assert self.trainer is not None
+        position = self._sampler().position(self.trainer.global_step)
+        return {"num_ranks": self.trainer.world_size, "num_batches": len(self._source), **position._asdict()}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from there."""
+        self._anchor = Position(**{name: state_dict[name] for name in Position._fields})
+
     def _sampler(self) -> "StepSampler":
         assert self.trainer is not None
         return StepSampler(
@@ -57,7 +69,19 @@ class BatchDataModule(LightningDataModule):
             rank=self.trainer.global_rank,
             num_ranks=self.trainer.world_size,
             global_step=lambda: self.trainer.global_step,
+            anchor=self._anchor,
         )
+
+
+class Position(NamedTuple):
+    """Where training stands: what was done when the optimiser had done so many steps."""
+
+    global_step: int
+    """steps of the optimiser"""
+    epoch: int
+    """finished epochs"""
+    batches: int
+    """batches of the running epoch that some process has done"""
 
 
 class StepSampler(Sampler[tuple[int, int]]):
@@ -69,29 +93,49 @@ class StepSampler(Sampler[tuple[int, int]]):
         rank: Which process this is.
         num_ranks: How many there are.
         global_step: Tells how many steps every process has done.
+        anchor: Where this number of processes began to count.
     """
 
-    def __init__(self, *, num_batches: int, rank: int, num_ranks: int, global_step: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        num_batches: int,
+        rank: int,
+        num_ranks: int,
+        global_step: Callable[[], int],
+        anchor: Position = Position(0, 0, 0),  # noqa: B008  (immutable)
+    ) -> None:
         self._num_steps = max(num_batches // num_ranks, 1)
         self._num_batches = num_batches
         self._rank = rank
         self._num_ranks = num_ranks
         self._global_step = global_step
+        self._anchor = anchor
 
     def __len__(self) -> int:
         return self._num_steps
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, first = divmod(self._global_step(), self._num_steps)
-        for step in range(first, self._num_steps):
-            yield self._locate(epoch, step)
+        first = self._global_step()
+        for step in range(first, first + self._steps_left(self.position(first).batches)):
+            yield self.locate(step)
 
     def locate(self, global_step: int) -> tuple[int, int]:
         """Return the epoch and the step of the batch that this process draws after so many steps."""
-        return self._locate(*divmod(global_step, self._num_steps))
+        _, epoch, batches = self.position(global_step)
+        return epoch, (batches + self._rank) % self._num_batches
 
-    def _locate(self, epoch: int, step: int) -> tuple[int, int]:
-        return epoch, (step * self._num_ranks + self._rank) % self._num_batches
+    def position(self, global_step: int) -> Position:
+        """Return where training stands after so many steps."""
+        _, epoch, batches = self._anchor
+        steps = global_step - self._anchor.global_step
+        if steps >= (left := self._steps_left(batches)):
+            epochs, steps = divmod(steps - left, self._num_steps)
+            epoch, batches = epoch + 1 + epochs, 0
+        return Position(global_step, epoch, batches + steps * self._num_ranks)
+
+    def _steps_left(self, batches: int) -> int:
+        return (self._num_batches - batches) // self._num_ranks if batches else self._num_steps
 
 
 class _Steps(Dataset[Any]):

@@ -55,6 +55,7 @@ def run(config: DictConfig) -> ReplayedStep:
     saved = load_batch(path)
     run_config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(run_config, DictConfig)
+    run_config.trainer.strategy = "auto"  # in one process, with whole tables
     module = make_module(run_config, spec_of_run(folder))
     weights, weights_from = saved.weights, "the step itself"
     if weights is None and (folder / LAST_CHECKPOINT).exists():

@@ -31,6 +31,7 @@ from training.run_folder import (
     run_folder,
 )
 from training.settings import check_depths, check_whole_number, require_dataset
+from training.sharding.settings import check_sharded
 from training.tracking.check import check_tracking
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def check_settings(config: DictConfig) -> None:
     """
     check_missing(config)
     check_tracking(config.tracking)
+    check_sharded(config)
     for key, least in (
         ("max_epochs", 1),
         ("patience", 0),

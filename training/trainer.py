@@ -1,6 +1,7 @@
 """The Lightning trainer of a run: device, precision, loggers, checkpoints, early stopping."""
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +10,16 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from roomrec.errors import ConfigurationError
 from training.callbacks.epoch_lines import EpochLines
 from training.callbacks.interruption import SaveOnInterrupt
+from training.callbacks.other_num_processes import OtherNumProcesses
 from training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT
 from training.settings import mistakes_in
+from training.sharding.settings import is_sharded, read_table_settings
 
 
 def build_trainer(
@@ -40,6 +44,7 @@ def build_trainer(
     callbacks = [
         *guards,
         validation,
+        OtherNumProcesses(),
         SaveOnInterrupt(checkpoint=folder / LAST_CHECKPOINT),
         EpochLines(monitored=monitored, num_epochs=config.max_epochs),
         EarlyStopping(monitored, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
@@ -53,11 +58,14 @@ def build_trainer(
             enable_version_counter=False,
         ),
     ]
+    devices, num_nodes = started_by_launcher() or (config.trainer.devices, 1)
     with mistakes_in("trainer", MisconfigurationException):
+        strategy = _sharded_strategy(config, accelerator, precision) if is_sharded(config) else config.trainer.strategy
         return Trainer(
             accelerator=accelerator,
-            devices=config.trainer.devices,
-            strategy=config.trainer.strategy,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
             precision=precision,
             max_epochs=config.max_epochs,
             logger=False,
@@ -67,6 +75,22 @@ def build_trainer(
             use_distributed_sampler=False,
             log_every_n_steps=min(50, num_batches),
         )
+
+
+def started_by_launcher() -> tuple[int, int] | None:
+    """Return processes a node and nodes, if torchrun or Ray Train started this process."""
+    if not torch.distributed.is_torchelastic_launched():
+        return None
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    return local, int(os.environ["WORLD_SIZE"]) // local
+
+
+def _sharded_strategy(config: DictConfig, accelerator: str, precision: str) -> Strategy:
+    from training.sharding.strategy import ShardedStrategy
+
+    device = "cuda" if accelerator == "gpu" else accelerator
+    tables = read_table_settings(config.trainer.tables, device=device, precision=precision)
+    return ShardedStrategy(tables=tables, seed=config.seed)
 
 
 def choose_device(accelerator: str, precision: str) -> tuple[str, str]:
@@ -102,6 +126,7 @@ def silence_what_is_meant() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it was
         ".*is smaller than the logging interval.*",  # a rank has fewer batches than the epoch
         ".*GPU available but not used.*",  # trainer=cpu says so
+        ".*Please use DTensor instead.*",  # TorchRec splits tables into ShardedTensors
         ".*isinstance.treespec, LeafSpec.. is deprecated.*",  # inside Lightning, with this torch
         ".*Experiment logs directory .* exists and is not empty.*",  # it holds what this run has just put there
         ".*``noload`` loader strategy is deprecated.*",  # inside MLflow, with this SQLAlchemy

@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from roomrec.errors import TrainingError
+from training.modules.recommender import is_updated_in_backward
 from training.saved_batch import SavedBatch, save_batch
 
 WARM_UP_STEPS: Final = 20
@@ -119,6 +120,7 @@ class StopOnBadLoss(Callback):
         epoch, step, batch = self._batch_after(global_step)
         path = self._folder / "stopped" / f"step-{global_step}-rank-{trainer.global_rank}.pt"
         model: Any = pl_module.model
+        stepped = stepped or any(map(is_updated_in_backward, model.parameters()))
         saved = SavedBatch(
             batch=batch,
             weights=None if stepped else {name: value.cpu() for name, value in model.state_dict().items()},

@@ -10,6 +10,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
 
+from training.modules.recommender import is_updated_in_backward
+
 _SETTLE_STEPS: Final = 3
 _TIMED_STEPS: Final = 30
 _TIMED_SECONDS: Final = 10.0
@@ -113,7 +115,8 @@ def weight_bytes(module: LightningModule) -> int:
     """Return the bytes of weights, gradients, what the optimiser keeps (as Adam: twice the weights) and averages."""
     total = 0
     for weight in module.parameters():
-        total += weight.numel() * weight.element_size() * (4 if weight.requires_grad else 1)
+        is_stepped = weight.requires_grad and not is_updated_in_backward(weight)
+        total += weight.numel() * weight.element_size() * (4 if is_stepped else 1)
     return total
 
 

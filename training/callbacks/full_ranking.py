@@ -35,7 +35,12 @@ class FullRankingValidation(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log HR, NDCG and recall."""
-        metrics = self.measure(pl_module.evaluated)
+        whole_model = getattr(trainer.strategy, "whole_model", None)  # of tables that are split over processes
+        if whole_model is None:
+            metrics = self.measure(pl_module.evaluated)
+        else:
+            model = whole_model()
+            metrics = trainer.strategy.broadcast({} if model is None else self.measure(model))
         pl_module.log_dict({f"val_{name}": value for name, value in metrics.items()}, sync_dist=True)
 
     def measure(self, model: nn.Module) -> dict[str, float]:

@@ -38,14 +38,24 @@ class SaveOnInterrupt(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and stop, unless the epoch is over anyway and saves itself."""
-        if self._asked and batch_idx + 1 < trainer.num_training_batches:
+        if batch_idx + 1 < trainer.num_training_batches and self._all_stop(trainer):
             trainer.save_checkpoint(self._checkpoint)
             raise TrainingInterrupted(f"stopped after step {trainer.global_step}, saved {self._checkpoint}")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop after an epoch that saved itself."""
-        if self._asked:
+        if self._all_stop(trainer):
             raise TrainingInterrupted(f"stopped after step {trainer.global_step}, saved {self._checkpoint}")
+
+    def ask(self) -> None:
+        """Ask as the first SIGINT does."""
+        self._asked = True
+
+    def _all_stop(self, trainer: Trainer) -> bool:
+        """Say whether any process was asked; all of several have to stop at the same step."""
+        if trainer.world_size == 1:
+            return self._asked
+        return bool(trainer.strategy.reduce_boolean_decision(self._asked, all=False))
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self._asked:

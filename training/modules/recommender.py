@@ -89,7 +89,7 @@ class RecommenderModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser, and its warm-up if there is one."""
-        optimizer = self._make_optimizer(self.model.parameters())
+        optimizer = self._make_optimizer(stepped_parameters(self.model))
         if not self._warmup_steps:
             return optimizer
         warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / self._warmup_steps))
@@ -99,3 +99,14 @@ class RecommenderModule(LightningModule):
 def step_seed(seed: int, global_step: int, rank: int) -> int:
     """Return the seed of a step's dropout: the same whenever the step is gone through."""
     return (seed * 1_000_003 + global_step) * 1_009 + rank
+
+
+def stepped_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return what an optimiser has to step: all but the tables that trainer=sharded updates in the backward pass."""
+    parameters = [value for value in module.parameters() if not value.is_meta and not is_updated_in_backward(value)]
+    return parameters or [nn.Parameter(torch.empty(0))]  # an optimiser refuses to have nothing
+
+
+def is_updated_in_backward(parameter: nn.Parameter) -> bool:
+    """Say whether rows of a table are updated inside the backward pass, so that it never has a gradient."""
+    return hasattr(parameter, "_in_backward_optimizers")

@@ -104,12 +104,18 @@ class ItemEncoder(nn.Module):
 
 
 def make_table(num_rows: int, embedding_dim: int) -> nn.Embedding:
-    """Return a table ``[num_rows, D]`` whose PAD and OOV rows are zero."""
+    """Return a table ``[num_rows, D]`` whose PAD and OOV rows are zero; its ``init_rows`` says how rows begin."""
     table = nn.Embedding(num_rows, embedding_dim, padding_idx=PAD_INDEX)
-    nn.init.normal_(table.weight, std=_INIT_STD)
-    with torch.no_grad():
-        table.weight[:FIRST_INDEX] = 0.0
+    init_rows(table.weight)
+    table.init_rows = init_rows  # type: ignore[assignment]  # for tables that are split over processes
     return table
+
+
+def init_rows(weight: Tensor) -> None:
+    """Begin a table ``[V, D]`` with small random rows; PAD and OOV with zero."""
+    with torch.no_grad():
+        weight.normal_(std=_INIT_STD)
+        weight[:FIRST_INDEX] = 0.0
 
 
 def mean_of_bag(table: nn.Module, bag_CW: Tensor) -> Tensor:
@@ -122,7 +128,7 @@ def mean_of_bag(table: nn.Module, bag_CW: Tensor) -> Tensor:
     if bag_CW.shape[1] == 1:
         alone_CD: Tensor = table(bag_CW[:, 0])
         return alone_CD
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and isinstance(table, nn.Embedding):
         # Never holds [C, W, D], forward or backward: over a whole catalogue four times as fast. Not for ONNX.
         weight: Tensor = table.get_parameter("weight")
         return F.embedding_bag(bag_CW, weight, mode="mean", padding_idx=PAD_INDEX)

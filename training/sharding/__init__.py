@@ -1,0 +1,1 @@
+"""Embedding tables split over processes, by TorchRec."""
