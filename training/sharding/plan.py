@@ -254,14 +254,14 @@ def _agree_on_plan(
     """Plan in process 0 and tell the others, also that there is no plan: they would wait for ever."""
     answer: list[Any] = [None]
     if dist.get_rank() == 0:
-        planner = EmbeddingShardingPlanner(
-            topology=_topology(device),
-            constraints=_constraints(holder, settings, device),
-            storage_reservation=FixedPercentageStorageReservation(percentage=_RESERVED),
-            debug=False,
-        )
         try:
             with _quiet():
+                planner = EmbeddingShardingPlanner(
+                    topology=_topology(device),
+                    constraints=_constraints(holder, settings, device),
+                    storage_reservation=FixedPercentageStorageReservation(percentage=_RESERVED),
+                    debug=False,
+                )
                 answer = [planner.plan(holder, sharders)]
         except PlannerError as error:
             answer = [str(error).strip().splitlines()[0]]
@@ -305,7 +305,7 @@ def _constraints(holder: nn.Module, settings: TableSettings, device: torch.devic
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the planner's tables of numbers off the terminal."""
+    """Keep the planner's tables of numbers and its advice off the terminal."""
     logger = logging.getLogger("torchrec.distributed.planner")
     level = logger.level
     logger.setLevel(logging.ERROR)
