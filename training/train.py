@@ -189,7 +189,8 @@ def main(config: DictConfig) -> None:
         try:
             result = run(config)
         except TrainingInterrupted as interruption:
-            console.print(f"{interruption}: continue with the same command and resume=true")
+            if leads():
+                console.print(f"{interruption}: continue with the same command and resume=true")
             raise SystemExit(INTERRUPTED_EXIT_CODE) from None
     if not leads():
         return
