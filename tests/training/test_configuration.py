@@ -24,7 +24,7 @@ ROOT = CONFIGS.parent
     [
         (
             "model=sasrek",
-            "model=sasrek: there is no such option; did you mean model=sasrec? (options: bsarec, esasrec, hstu, sasrec, ",
+            "model=sasrek: there is no such option; did you mean model=sasrec? (options: bsarec, esasrec, ",
         ),
         ("trainer=gpx", "trainer=gpx: there is no such option; did you mean trainer=gpu?"),
         ("model.num_blokcs=3", "there is no setting 'model.num_blokcs'; did you mean model.num_blocks?"),
