@@ -28,6 +28,14 @@ def data_set(tmp_path, text: str = ENTRY) -> DataSet:
     return read_table(tmp_path / "table.yaml")["shop"]
 
 
+@pytest.fixture
+def listens_to_ctrl_c():
+    """What a terminal gives; a shell lets what it starts in the background ignore SIGINT, and so would all below."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class TestTable:
     def test_the_table_that_ships_names_experiments_that_exist(self):
         table = read_table()
@@ -134,7 +142,7 @@ class TestRuns:
         with pytest.raises(runs.Failed, match=r"training\.train a=1 ended with 1: .*\(see .*job\.txt\)"):
             runs.run_job("train", ["a=1"], log=log, tell=lambda line: None)
 
-    def test_ctrl_c_reaches_the_job_and_waits_for_it(self, tmp_path, monkeypatch):
+    def test_ctrl_c_reaches_the_job_and_waits_for_it(self, tmp_path, monkeypatch, listens_to_ctrl_c):
         script = tmp_path / "job"
         script.write_text('#!/bin/sh\ntrap "echo saved; exit 130" INT\necho started\nwhile :; do sleep 0.05; done\n')
         script.chmod(0o755)
