@@ -47,14 +47,15 @@ class Als:
         self._half_life = half_life
         self._confidence = confidence
         self._interactions = Interactions(dataset)
-        self._model = AlternatingLeastSquares(
-            factors=embedding_dim,
-            regularization=regularization,
-            alpha=1.0,
-            iterations=num_iterations,
-            random_state=seed,
-        )
+        # implicit has threads of its own, and warns when BLAS brings some, too.
         with threadpool_limits(1, "blas"):
+            self._model = AlternatingLeastSquares(
+                factors=embedding_dim,
+                regularization=regularization,
+                alpha=1.0,
+                iterations=num_iterations,
+                random_state=seed,
+            )
             self._model.fit(self._interactions.train * np.float32(confidence), show_progress=False)
 
     def prepare(self, queries: Queries) -> "FactorScores":
