@@ -69,9 +69,11 @@ def make_module(config: DictConfig, spec: FeatureSpec, *, dataset: ProcessedData
     optimizer = instantiate(config.optimizer, _partial_=True)
     with mistakes_in("optimizer"):
         optimizer(stepped_parameters(model))
+    with mistakes_in("loss"):
+        loss = instantiate(config.loss)
     return RecommenderModule(
         model=model,
-        loss=instantiate(config.loss),
+        loss=loss,
         optimizer=optimizer,
         seed=config.seed,
         warmup_steps=config.warmup_steps,

@@ -97,6 +97,7 @@ def test_what_is_refused_deletes_and_writes_nothing(markov_dataset, tmp_path, mo
         ("negatives.num_room_negatives=99", "negatives: num_room_negatives is 99"),
         ("batches.batch_size=0", "batches: batch_size must be at least 1, received 0"),
         ("model.embedding_dim=7", "model: embedding_dim 7 must be a multiple of num_heads 2"),
+        ("loss=gbce loss.calibration=7", "loss: calibration must be from 0 to 1, received 7"),
         ("model.dropout_rate=2", "model: dropout_rate must be at least 0 and below 1, received 2"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("trainer.precision=float7", "trainer: Precision 'float7' is invalid"),
@@ -109,7 +110,7 @@ def test_what_is_refused_deletes_and_writes_nothing(markov_dataset, tmp_path, mo
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.touch()
         with pytest.raises(ConfigurationError, match=answer):
-            run(small_config(markov_dataset, tmp_path, "overwrite=true", wrong))
+            run(small_config(markov_dataset, tmp_path, "overwrite=true", *wrong.split()))
         assert [path.name for path in tmp_path.rglob("*")] == ["runs", "tiny", "kept"], wrong
 
 
