@@ -11,7 +11,7 @@ from roomrec.models.attention import Scope, split_heads
 from roomrec.models.dropout import Dropout
 
 _NUM_TIME_BUCKETS = 34
-"""0 for the same second, then 1 + floor(log2(seconds)), as ``time_gap_buckets`` counts."""
+"""0 for the same second, then 1 + floor(log2(seconds)): the last begins at 136 years."""
 
 
 class HstuBlock(nn.Module):
