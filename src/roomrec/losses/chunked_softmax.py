@@ -1,12 +1,12 @@
 """Cross-entropy among items that all targets share, with logits that never exist all at once.
 
-Legend: P target positions, R rows of a chunk, N shared negatives, D embedding.
+Legend: P target positions, F the same filled up with zeros, R rows of a chunk, N shared negatives, D embedding.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from roomrec.losses.scoring import at_least_float32
 
@@ -15,6 +15,10 @@ _LOGITS_AT_ONCE = {"cpu": 1 << 21}
 
 _LOGITS_AT_ONCE_ELSEWHERE = 1 << 27
 """On an accelerator: enough to fill it, 256 MiB in bfloat16."""
+
+_ROWS = 32
+"""Rows of a chunk are a multiple of it, filled up with zeros: a library that prepares and keeps a kernel for each shape
+of a product of matrices, as oneDNN does, meets few shapes instead of a new one every step."""
 
 
 def chunked_softmax(
@@ -57,7 +61,7 @@ def chunked_softmax(
         layer and its cross-entropy chunk by chunk; here the classes are item vectors and hits are removed.
     """
     num_logits = logits_at_once or _LOGITS_AT_ONCE.get(user_PD.device.type, _LOGITS_AT_ONCE_ELSEWHERE)
-    rows_at_once = max(num_logits // (len(negative_ND) + 1) // 32 * 32, 32)
+    rows_at_once = max(num_logits // (len(negative_ND) + 1) // _ROWS * _ROWS, _ROWS)
     device = user_PD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else user_PD.dtype
     # Inside, precisions are chosen by hand: autocast would widen every chunk for its softmax and narrow it again.
@@ -92,7 +96,9 @@ class _ChunkedSoftmax(torch.autograd.Function):
     ) -> Tensor:
         num_users, num_negatives, device = len(user_PD), len(negative_ND), user_PD.device
         wide = at_least_float32(user_PD[:0]).dtype
-        users_PD, own_PD = user_PD.to(dtype), positive_PD.to(wide)
+        num_rows = -(-num_users // _ROWS) * _ROWS
+        users_FD = nn.functional.pad(user_PD.to(dtype), (0, 0, 0, num_rows - num_users))
+        own_PD = positive_PD.to(wide)
         own_logit_P = (user_PD.to(wide) * own_PD).sum(dim=1)
         if positive_log_q_P is not None:
             own_logit_P = own_logit_P - positive_log_q_P
@@ -101,11 +107,13 @@ class _ChunkedSoftmax(torch.autograd.Function):
         by_user_PD = torch.empty_like(user_PD, dtype=wide)
         by_class_ND = torch.zeros_like(classes_ND, dtype=wide)
         own_share_P = torch.empty_like(own_logit_P)
-        logits_RN = torch.empty(min(rows_at_once, num_users), num_negatives + 1, dtype=dtype, device=device)
+        logits_RN = torch.empty(min(rows_at_once, num_rows), num_negatives + 1, dtype=dtype, device=device)
         for first in range(0, num_users, rows_at_once):
             rows = slice(first, min(first + rows_at_once, num_users))
-            chunk_RN = logits_RN[: rows.stop - first]
-            torch.mm(users_PD[rows], classes_ND.T, out=chunk_RN)
+            filled = slice(first, min(first + rows_at_once, num_rows))
+            filled_RN = logits_RN[: filled.stop - first]
+            torch.mm(users_FD[filled], classes_ND.T, out=filled_RN)
+            chunk_RN = filled_RN[: rows.stop - first]
             if negative_log_q_N is not None:
                 chunk_RN[:, :-1] -= negative_log_q_N
             if real_PN is not None:
@@ -114,10 +122,10 @@ class _ChunkedSoftmax(torch.autograd.Function):
                 # Not scatter_, which on a CPU copies the whole chunk of bfloat16 twice.
                 chunk_RN[torch.arange(len(chunk_RN), device=device), place_P[rows]] = float("-inf")
             chunk_RN[:, -1] = own_logit_P[rows]
-            share_RN = torch.softmax(chunk_RN, dim=1)
-            own_share_P[rows] = share_RN[:, -1]
-            by_user_PD[rows] = share_RN @ classes_ND
-            by_class_ND += share_RN.T @ users_PD[rows]
+            share_RN = torch.softmax(filled_RN, dim=1)
+            own_share_P[rows] = share_RN[: len(chunk_RN), -1]
+            by_user_PD[rows] = (share_RN @ classes_ND)[: len(chunk_RN)]
+            by_class_ND += share_RN.T @ users_FD[filled]
         pull_P1 = (own_share_P - 1.0)[:, None]
         by_user_PD += pull_P1 * own_PD
         ctx.save_for_backward(by_user_PD / num_users, pull_P1 * user_PD.to(wide) / num_users, by_class_ND / num_users)
