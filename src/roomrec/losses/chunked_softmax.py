@@ -108,6 +108,8 @@ class _ChunkedSoftmax(torch.autograd.Function):
         by_class_ND = torch.zeros_like(classes_ND, dtype=wide)
         own_share_P = torch.empty_like(own_logit_P)
         logits_RN = torch.empty(min(rows_at_once, num_rows), num_negatives + 1, dtype=dtype, device=device)
+        # Written again and again: what the system clears and hands out anew for every chunk costs more than its softmax.
+        shares_RN = torch.empty_like(logits_RN)
         for first in range(0, num_users, rows_at_once):
             rows = slice(first, min(first + rows_at_once, num_users))
             filled = slice(first, min(first + rows_at_once, num_rows))
@@ -122,7 +124,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
                 # Not scatter_, which on a CPU copies the whole chunk of bfloat16 twice.
                 chunk_RN[torch.arange(len(chunk_RN), device=device), place_P[rows]] = float("-inf")
             chunk_RN[:, -1] = own_logit_P[rows]
-            share_RN = torch.softmax(filled_RN, dim=1)
+            share_RN = torch.softmax(filled_RN, dim=1, out=shares_RN[: len(filled_RN)])
             own_share_P[rows] = share_RN[: len(chunk_RN), -1]
             by_user_PD[rows] = (share_RN @ classes_ND)[: len(chunk_RN)]
             by_class_ND += share_RN.T @ users_FD[filled]
