@@ -5,7 +5,7 @@ import torch
 
 from roomrec.batches.batch import SequenceBatch
 from roomrec.batches.candidates import collate_candidates
-from roomrec.batches.collate import collate_histories, collate_items, lay_out, places_in_batch
+from roomrec.batches.collate import collate_histories, collate_items, lay_out, places_in_batch, round_up_length
 from roomrec.batches.negatives import NegativeSampler
 from roomrec.batches.sampler import Examples, LengthBuckets
 from roomrec.errors import DatasetError
@@ -44,6 +44,7 @@ class SequenceBatches:
         self._items = dataset.items
         self._negatives = negatives
         self._seed = seed
+        self._max_sequence_length = max_sequence_length
         windows = WindowBlocks(histories, max_sequence_length=max_sequence_length)
         if not windows.counts.sum():
             raise DatasetError(NOTHING_TO_LEARN)
@@ -61,6 +62,7 @@ class SequenceBatches:
         """
         row, start, stop = self._buckets.batch(epoch, step)
         stretches = lay_out(start, stop - 1)
+        length = round_up_length(int(stretches.length.max()), at_most=self._max_sequence_length)
         follower = stretches.place + 1
         has_target = train_targets(self._histories, follower)
         follower = follower[has_target]
@@ -70,8 +72,8 @@ class SequenceBatches:
         negatives = self._negatives.sample(positive, self._histories.occurred_at_ms[follower], room, rng)
         distinct, candidates = collate_candidates(positive, negatives)
         return SequenceBatch(
-            history=collate_histories(self._histories, row=row, start=start, stop=stop - 1, pad_right=True),
-            target_place=torch.from_numpy(places_in_batch(stretches, pad_right=True)[has_target]),
+            history=collate_histories(self._histories, row=row, start=start, stop=stop - 1, pad_right_to=length),
+            target_place=torch.from_numpy(places_in_batch(stretches, pad_right_to=length)[has_target]),
             items=collate_items(self._items, distinct),
             candidates=candidates,
         )

@@ -108,7 +108,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
         by_class_ND = torch.zeros_like(classes_ND, dtype=wide)
         own_share_P = torch.empty_like(own_logit_P)
         logits_RN = torch.empty(min(rows_at_once, num_rows), num_negatives + 1, dtype=dtype, device=device)
-        # Written again and again: what the system clears and hands out anew for every chunk costs more than its softmax.
+        # Written again and again: memory cleared and handed out anew for every chunk costs more than its softmax.
         shares_RN = torch.empty_like(logits_RN)
         for first in range(0, num_users, rows_at_once):
             rows = slice(first, min(first + rows_at_once, num_users))

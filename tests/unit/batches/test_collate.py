@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from roomrec.batches.collate import collate_histories, collate_items, lay_out, places_in_batch
+from roomrec.batches.collate import collate_histories, collate_items, lay_out, places_in_batch, round_up_length
 from roomrec.ids import PAD_INDEX
 from roomrec.sequences.dataset import ItemTable
 from roomrec.sequences.histories import Histories
@@ -41,9 +41,9 @@ def test_histories_are_padded_on_the_left(histories):
 
 def test_or_on_the_right(histories):
     rows = {"row": np.array([1, 0]), "start": np.array([3, 0]), "stop": np.array([5, 3])}
-    batch = collate_histories(histories, **rows, pad_right=True)
-    assert batch.event_type.tolist() == [[10, 10, 0], [2, 3, 2]]
-    assert batch.age_s.tolist() == [[0, 0, 0], [61, 60, 0]]
+    batch = collate_histories(histories, **rows, pad_right_to=4)
+    assert batch.event_type.tolist() == [[10, 10, 0, 0], [2, 3, 2, 0]]
+    assert batch.age_s.tolist() == [[0, 0, 0, 0], [61, 60, 0, 0]]
 
 
 def test_gaps_are_counted_inside_the_cut(histories):
@@ -68,8 +68,22 @@ def test_one_user_equals_the_function_serving_calls(histories):
 
 def test_places_after_padding():
     stretches = lay_out(np.array([0, 3]), np.array([3, 5]))
-    assert places_in_batch(stretches, pad_right=False).tolist() == [0, 1, 2, 4, 5]
-    assert places_in_batch(stretches, pad_right=True).tolist() == [0, 1, 2, 3, 4]
+    assert places_in_batch(stretches).tolist() == [0, 1, 2, 4, 5]
+    assert places_in_batch(stretches, pad_right_to=4).tolist() == [0, 1, 2, 4, 5]
+    assert places_in_batch(stretches, pad_right_to=3).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_few_lengths_occur_and_none_above_the_models():
+    lengths = {round_up_length(length, at_most=200) for length in range(1, 201)}
+    assert sorted(lengths) == [
+        *range(1, 16),
+        *range(16, 32, 2),
+        *range(32, 64, 4),
+        *range(64, 128, 8),
+        *range(128, 193, 16),
+        200,
+    ]
+    assert all(length <= round_up_length(length, at_most=200) <= length * 9 / 8 for length in range(1, 201))
 
 
 def test_items_keep_their_order_and_bags_lose_common_padding():
