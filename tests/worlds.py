@@ -42,16 +42,24 @@ def hopeless_world(path: Path, *, num_users: int = 300, num_products: int = 50, 
     return write_shop(path, users, num_products=num_products)
 
 
-def write_shop(path: Path, users: Sequence[Sequence[int]], *, num_products: int, filter_seen: bool = False) -> Path:
-    """Write product clicks (products counted from 0) split leave-one-out."""
+def write_shop(
+    path: Path,
+    users: Sequence[Sequence[int]],
+    *,
+    num_products: int,
+    filter_seen: bool = False,
+    product_ids: Sequence[str] | None = None,
+) -> Path:
+    """Write product clicks (products counted from 0) split leave-one-out; without other ids products are p0, p1 ..."""
+    names = product_ids or [f"p{product}" for product in range(num_products)]
     vocabulary = Vocabulary(
         {
             "user": [f"u{row}" for row in range(len(users))],
-            "product": [f"p{product}" for product in range(num_products)],
+            "product": names,
         }
     )
     spec = FeatureSpec(num_users=vocabulary.size("user"), num_streamers=2, num_products=vocabulary.size("product"))
-    facts = [ItemFacts(None, [f"p{product}"], None, None, None) for product in range(num_products)]
+    facts = [ItemFacts(None, [name], None, None, None) for name in names]
     histories = []
     for events in users:
         count = len(events)

@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from roomrec.errors import ConfigurationError, DatasetError
 from roomrec.features.spec import FeatureSpec
+from roomrec.features.vocabulary import fingerprint_of_file
 from roomrec.sequences.dataset import ProcessedDataset
 from roomrec.sequences.fingerprint import dataset_fingerprint
 from training.environment import describe_environment
-from training.settings import check_name, require_dataset
+from training.settings import check_name, require_dataset, require_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +27,9 @@ LAST_CHECKPOINT: Final = Path("checkpoints/last.ckpt")
 
 BEST_CHECKPOINT: Final = Path("checkpoints/best.ckpt")
 """The epoch with the best monitored metric."""
+
+RUN_VOCABULARY: Final = Path("vocabulary.parquet")
+"""What the rows of the run's tables stand for; the dataset may have been made anew since."""
 
 
 class TrainingInterrupted(Exception):  # noqa: N818  not an error: the user asked for it
@@ -111,6 +115,7 @@ def describe_run(folder: Path, config: DictConfig, dataset: ProcessedDataset) ->
         **describe_environment(),
     }
     (folder / "environment.json").write_text(json.dumps(described, indent=2) + "\n")
+    shutil.copyfile(dataset.vocabulary_file, folder / RUN_VOCABULARY)
     return described
 
 
@@ -134,16 +139,65 @@ def check_same_model(folder: Path, config: DictConfig) -> None:
     Raises:
         ConfigurationError: With what is different.
     """
-    began_with = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(began_with, DictConfig)
-    before, now = (_flat_settings(OmegaConf.to_container(each.model, resolve=True)) for each in (began_with, config))
-    before["average_decay"], now["average_decay"] = began_with.get("average_decay"), config.average_decay
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise ConfigurationError(
-                f"resume=true with {key}={now.get(key)}, but {folder} began with {before.get(key)}: its weights belong "
-                f"to that model; continue with the settings it began with, or train anew under another name"
-            )
+    for key, before, now in different_settings(folder, config, more=("average_decay",)):
+        raise ConfigurationError(
+            f"resume=true with {key}={now}, but {folder} began with {before}: its weights belong to that model; "
+            "continue with the settings it began with, or train anew under another name"
+        )
+
+
+def different_settings(folder: Path, config: DictConfig, *, more: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
+    """Return the settings of the model that are not those of another run: key, value there, value here.
+
+    Args:
+        folder: Of the other run.
+        config: Ours.
+        more: Settings to compare besides the model's.
+    """
+    other = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(other, DictConfig)
+    there, here = (
+        _flat_settings(OmegaConf.to_container(each.model, resolve=True)) | {key: each.get(key) for key in more}
+        for each in (other, config)
+    )
+    return [
+        (key, there.get(key), here.get(key))
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key)
+    ]
+
+
+def find_earlier_run(config: DictConfig, folder: Path) -> Path | None:
+    """Return the folder of the run that ``warm_start`` names, None if there is nothing to begin with.
+
+    A run that is resumed has begun already.
+
+    Args:
+        config: ``configs/train.yaml``, composed.
+        folder: Of the run that begins.
+
+    Raises:
+        ConfigurationError: If that run cannot be begun with; the message says why.
+    """
+    if config.warm_start is None or config.resume:
+        return None
+    earlier, named = require_run(config, "warm_start"), f"warm_start={config.warm_start}"
+    if earlier.resolve() == folder.resolve():
+        raise ConfigurationError(
+            f"{named} is the run that would be trained: give it another name=..., or go on with resume=true"
+        )
+    if not (earlier / BEST_CHECKPOINT).exists():
+        raise ConfigurationError(
+            f"{named}: {earlier} has no {BEST_CHECKPOINT}, so no epoch of it is finished: finish it with resume=true"
+        )
+    trained_with = json.loads((earlier / "environment.json").read_text())["dataset"]["vocabulary_fingerprint"]
+    vocabulary = earlier / RUN_VOCABULARY
+    if not vocabulary.exists() or fingerprint_of_file(vocabulary) != trained_with:
+        raise ConfigurationError(
+            f"{named}: {vocabulary} is not there or not what that run was trained with, so nobody knows whose rows it "
+            "has: train it again"
+        )
+    return earlier
 
 
 def spec_of_run(folder: Path) -> FeatureSpec:
@@ -176,10 +230,7 @@ def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> T
     model = instantiate(config.model, _partial_=True)(spec=spec)
     state = torch.load(folder / checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     try:
-        prefix = "averaged." if any(key.startswith("averaged.") for key in state) else "model."
-        model.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        )
+        model.load_state_dict(trained_weights(state))
     except RuntimeError as error:
         raise ConfigurationError(
             f"{folder / checkpoint} holds other weights than this code's {type(model).__name__} has: it was trained "
@@ -192,6 +243,12 @@ def load_trained_model(folder: Path, *, checkpoint: Path = BEST_CHECKPOINT) -> T
         vocabulary_fingerprint=dataset["vocabulary_fingerprint"],
         max_sequence_length=int(config.batches.max_sequence_length),
     )
+
+
+def trained_weights(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights a run is evaluated by, by names in the model: averages if the checkpoint has them."""
+    prefix = "averaged." if any(key.startswith("averaged.") for key in state) else "model."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def _flat_settings(section: Any, prefix: str = "model") -> dict[str, Any]:

@@ -12,16 +12,20 @@ from roomrec.errors import ConfigurationError, DatasetError, RoomRecError
 from training.configuration import folders_in
 
 
-def require_run(config: DictConfig) -> Path:
+def require_run(config: DictConfig, key: str = "run") -> Path:
     """Return the folder of the run that a config names: itself, or a name below ``data_dir/runs``.
+
+    Args:
+        config: Of a job.
+        key: The setting that names the run.
 
     Raises:
         ConfigurationError: If there is no such run; the message says which there are.
     """
     root = Path(config.data_dir) / "runs"
-    folder = folder_of(config.run, root)
+    folder = folder_of(config[key], root)
     if folder is None:
-        raise ConfigurationError(f"run={config.run}: there is no such run; {folders_in(root)}")
+        raise ConfigurationError(f"{key}={config[key]}: there is no such run; {folders_in(root)}")
     return folder
 
 

@@ -101,10 +101,11 @@ def check_settings(config: DictConfig) -> None:
     check_training_settings(config)
     for key in ("sweep.num_trials", "sweep.workers", "sweep.max_failures"):
         check_whole_number(config, key, at_least=1)
-    if config.trainer.devices != 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    several = config.trainer.devices != 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several or "num_workers" in config.launcher:
         raise ConfigurationError(
-            "a trial trains on one device: leave out torchrun and choose a trainer=... with devices=1; sweep.workers=n "
-            "trains n trials at once"
+            "a trial trains on one device: leave out torchrun and launcher=ray, and choose a trainer=... with "
+            "devices=1; sweep.workers=n trains n trials at once"
         )
 
 

@@ -26,6 +26,7 @@ from training.run_folder import (
     check_same_dataset,
     check_same_model,
     describe_run,
+    find_earlier_run,
     leads,
     prepare_run_folder,
     run_folder,
@@ -73,16 +74,8 @@ def run(config: DictConfig, *, callbacks: "Sequence[Callback]" = ()) -> Training
         TrainingError: If the loss left the numbers or ran away; the batch is saved.
         TrainingInterrupted: After Ctrl-C, when everything is saved.
     """
-    check_settings(config)
-    began, folder = time.monotonic(), run_folder(config)
-    dataset = ProcessedDataset.open(require_dataset(config.dataset, Path(config.data_dir)))
-    if not config.side_features:
-        dataset.spec = dataset.spec.ids_only()
-    if leads():
-        check_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
-    if config.resume:
-        check_same_dataset(folder, dataset)
-        check_same_model(folder, config)
+    began = time.monotonic()
+    folder, dataset, earlier = open_job(config)
 
     # What imports torch waits until here, so that a mistake is answered at once.
     from training.assembly import make_module, make_source
@@ -92,6 +85,7 @@ def run(config: DictConfig, *, callbacks: "Sequence[Callback]" = ()) -> Training
     from training.datamodule import BatchDataModule
     from training.tracking.loggers import open_loggers, record_run
     from training.trainer import build_trainer, silence_what_is_meant
+    from training.warm_start import WarmStart, open_earlier_run
 
     source = make_source(config, dataset)
     batches = BatchDataModule(source=source, num_workers=config.trainer.num_workers)
@@ -105,7 +99,7 @@ def run(config: DictConfig, *, callbacks: "Sequence[Callback]" = ()) -> Training
     with warnings.catch_warnings():
         silence_what_is_meant()
         # Only when nothing can be refused any more is an earlier run of this name deleted.
-        guards = [
+        guards: list[Callback] = [
             StopOnBadLoss(
                 folder=folder,
                 max_ratio=config.guard.max_loss_ratio,
@@ -114,6 +108,10 @@ def run(config: DictConfig, *, callbacks: "Sequence[Callback]" = ()) -> Training
             ),
             Forecast(max_epochs=config.max_epochs, batch=lambda step: source.batch(0, step)),
         ]
+        if earlier is not None:
+            vocabulary = dataset.vocabulary_file
+            found = open_earlier_run(earlier, vocabulary_file=vocabulary, model=module.model, config=config)
+            guards.append(WarmStart(found))
         trainer = build_trainer(config, folder=folder, validation=validation, guards=guards, num_batches=len(source))
         if leads():
             prepare_run_folder(folder, resume=config.resume)
@@ -137,6 +135,41 @@ def run(config: DictConfig, *, callbacks: "Sequence[Callback]" = ()) -> Training
         best=float("nan") if best is None else float(best),
         metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
     )
+
+
+class Job(NamedTuple):
+    """What a training begins with, when all is checked that needs no torch."""
+
+    folder: Path
+    """the run's"""
+    dataset: ProcessedDataset
+    """what to learn from, with the features that count"""
+    earlier: Path | None
+    """folder of the run whose weights to begin with"""
+
+
+def open_job(config: DictConfig) -> Job:
+    """Check all that can be checked without torch.
+
+    Args:
+        config: ``configs/train.yaml``, composed.
+
+    Raises:
+        ConfigurationError: If a setting is wrong, the run folder may not be written, there is nothing to resume, or
+            nothing to begin with.
+        DatasetError: If the dataset is missing, or not the one that a resumed run began with.
+    """
+    check_settings(config)
+    folder = run_folder(config)
+    dataset = ProcessedDataset.open(require_dataset(config.dataset, Path(config.data_dir)))
+    if not config.side_features:
+        dataset.spec = dataset.spec.ids_only()
+    if leads():
+        check_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
+    if config.resume:
+        check_same_dataset(folder, dataset)
+        check_same_model(folder, config)
+    return Job(folder, dataset, find_earlier_run(config, folder))
 
 
 def check_settings(config: DictConfig) -> None:
@@ -187,7 +220,7 @@ def main(config: DictConfig) -> None:
             return
         config.name = name_in_multirun(config)
         try:
-            result = run(config)
+            result = hydra.utils.instantiate(config.launcher)(config)
         except TrainingInterrupted as interruption:
             if leads():
                 console.print(f"{interruption}: continue with the same command and resume=true")

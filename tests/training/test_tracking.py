@@ -55,6 +55,7 @@ def test_one_word_leaves_a_tracker_out(markov_dataset, tmp_path):
         "config.yaml",
         "environment.json",
         "metrics.csv",
+        "vocabulary.parquet",
     ]
 
 

@@ -47,6 +47,7 @@ def test_a_run_leaves_what_others_need(request, tmp_path, model, world):
         "environment.json",
         "metrics.csv",
         "tensorboard",
+        "vocabulary.parquet",
     ]
     assert sorted(path.name for path in (result.folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     assert 0.0 < result.best <= 1.0

@@ -143,7 +143,7 @@ class ShardedStrategy(DDPStrategy):
         if tables[0] is None:
             raise ConfigurationError(
                 "this run was not trained with trainer=sharded, whose optimiser keeps other things: resume it with the "
-                "trainer it began with"
+                "trainer it began with, or begin a new run with its weights by warm_start=..."
             )
         super().load_optimizer_state_dict({"optimizer_states": states})
         self.tables.fill_states(tables[0])
