@@ -38,7 +38,7 @@ def config_of(dataset: str, data_dir: str, *overrides: str) -> Any:
                 "model.max_sequence_length=12",
                 "batches.batch_size=64",
                 "warmup_steps=0",
-                "average_decay=0",
+                "average_epochs=0",
                 *overrides,
             ],
         )

@@ -77,5 +77,5 @@ def make_module(config: DictConfig, spec: FeatureSpec, *, dataset: ProcessedData
         optimizer=optimizer,
         seed=config.seed,
         warmup_steps=config.warmup_steps,
-        average_decay=config.average_decay,
+        average_epochs=config.average_epochs,
     )

@@ -48,7 +48,7 @@ def overfit_one_batch(config: DictConfig) -> Overfitted:
     small = {
         "batches": {"batch_size": min(config.batches.batch_size, MAX_EXAMPLES)},
         "warmup_steps": 0,
-        "average_decay": 0.0,
+        "average_epochs": 0,
         "trainer": {"strategy": "auto"},
     }
     settings = OmegaConf.merge(config, small)

@@ -139,7 +139,7 @@ def check_same_model(folder: Path, config: DictConfig) -> None:
     Raises:
         ConfigurationError: With what is different.
     """
-    for key, before, now in different_settings(folder, config, more=("average_decay",)):
+    for key, before, now in different_settings(folder, config, more=("average_epochs",)):
         raise ConfigurationError(
             f"resume=true with {key}={now}, but {folder} began with {before}: its weights belong to that model; "
             "continue with the settings it began with, or train anew under another name"

@@ -190,6 +190,9 @@ def check_settings(config: DictConfig) -> None:
     ):
         check_whole_number(config, key, at_least=least)
     check_whole_number(config, "negatives.num_negatives", at_least=1)
+    memory = config.average_epochs
+    if not isinstance(memory, int | float) or isinstance(memory, bool) or memory < 0:
+        raise ConfigurationError(f"average_epochs is {memory!r}: expected a number of epochs, or 0 for no average")
     ratio = config.guard.max_loss_ratio
     if ratio is not None and not (isinstance(ratio, int | float) and ratio > 1):
         raise ConfigurationError(f"guard.max_loss_ratio is {ratio!r}: expected a number above 1, or null for no limit")

@@ -26,7 +26,7 @@ def start(dataset: Path, data_dir: Path, *overrides: str, launch: tuple[str, ...
         "trainer.accelerator=cpu",
         "trainer.precision=32-true",
         "trainer.tables.min_rows=10",
-        "average_decay=0",
+        "average_epochs=0",
         "model=two_tower",
         "model.embedding_dim=8",
         "batches.batch_size=64",

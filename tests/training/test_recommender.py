@@ -1,5 +1,7 @@
 """The average of the weights, and the warm-up."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -22,7 +24,7 @@ def test_the_average_is_what_is_loaded(markov_dataset, tmp_path):
 
 
 def test_without_an_average_the_weights_are(markov_dataset, tmp_path):
-    folder = run(small_config(markov_dataset, tmp_path, "max_epochs=1", "average_decay=0")).folder
+    folder = run(small_config(markov_dataset, tmp_path, "max_epochs=1", "average_epochs=0")).folder
     state = checkpoint(folder)["state_dict"]
     assert not any(key.startswith("averaged.") for key in state)
     name = "user_encoder.position.weight"
@@ -34,12 +36,13 @@ def test_the_first_steps_are_averaged_over_a_shorter_past(monkeypatch):
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(0.0)
     module = RecommenderModule(
-        model=model, loss=torch.nn.Identity(), optimizer=torch.optim.SGD, seed=0, average_decay=0.995
+        model=model, loss=torch.nn.Identity(), optimizer=torch.optim.SGD, seed=0, average_epochs=2
     )
     steps = iter([1, 2])
 
     class _Trainer:
         global_step = 0
+        num_training_batches = 100
 
     def step(self, *args, **kwargs):
         _Trainer.global_step = next(steps)
@@ -51,6 +54,19 @@ def test_the_first_steps_are_averaged_over_a_shorter_past(monkeypatch):
     assert module.averaged.weight.item() == pytest.approx(9 / 11)
     module.optimizer_step()
     assert module.averaged.weight.item() == pytest.approx(0.25 * 9 / 11 + 0.75 * 2)
+
+
+def test_the_memory_of_the_average_is_counted_in_epochs(monkeypatch):
+    # Two epochs of five steps: a tenth of each new weight, so the weight that was 1 until now becomes 1 + 0.1.
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    module = RecommenderModule(
+        model=model, loss=torch.nn.Identity(), optimizer=torch.optim.SGD, seed=0, average_epochs=2
+    )
+    monkeypatch.setattr("pytorch_lightning.LightningModule.optimizer_step", lambda self: model.weight.data.fill_(2.0))
+    monkeypatch.setattr(RecommenderModule, "trainer", SimpleNamespace(global_step=1000, num_training_batches=5))
+    module.optimizer_step()
+    assert module.averaged.weight.item() == pytest.approx(1.1)
 
 
 def test_the_learning_rate_rises_over_the_warm_up():

@@ -45,8 +45,8 @@ def test_what_makes_no_sense_is_refused(change, device, precision, answer):
 
 
 def test_an_average_of_split_tables_is_refused():
-    config = OmegaConf.create({"trainer": {"strategy": "sharded"}, "average_decay": 0.995})
-    with pytest.raises(ConfigurationError, match=r"average_decay is 0.995: trainer=sharded .* pass average_decay=0"):
+    config = OmegaConf.create({"trainer": {"strategy": "sharded"}, "average_epochs": 1})
+    with pytest.raises(ConfigurationError, match=r"average_epochs is 1: trainer=sharded .* pass average_epochs=0"):
         check_sharded(config)
 
 

@@ -203,6 +203,7 @@ def test_a_sweep_is_not_lost_or_mixed_up_by_accident(markov_dataset, tmp_path):
         ({"model.dropout": "interval(0,1)"}, (), "no setting 'model.dropout'; did you mean model.dropout_rate"),
         ({"batches.batch_size": "choice(32,64)"}, (), "batches.batch_size is given a value and searched"),
         (LR, ("trainer=ddp",), "a trial trains on one device"),
+        (LR, ("launcher=ray",), "leave out torchrun and launcher=ray"),
         (LR, ("sweep.num_trials=0",), "sweep.num_trials is 0: expected a whole number of at least 1"),
     ],
 )

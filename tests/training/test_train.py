@@ -145,7 +145,7 @@ def test_a_run_is_continued_with_the_model_it_began_with(markov_dataset, tmp_pat
     run(small_config(markov_dataset, tmp_path, "max_epochs=1"))
     for wrong, answer in (
         ("model.embedding_dim=16", r"resume=true with model.embedding_dim=16, but .*tiny began with 8: its weights"),
-        ("average_decay=0", r"resume=true with average_decay=0, but .*tiny began with 0\.\d+"),
+        ("average_epochs=0", r"resume=true with average_epochs=0, but .*tiny began with \d"),
     ):
         with pytest.raises(ConfigurationError, match=answer):
             run(small_config(markov_dataset, tmp_path, "resume=true", wrong))

@@ -91,10 +91,10 @@ def test_known_rows_and_other_weights_are_filled_and_the_average_follows():
 @pytest.mark.parametrize(
     "settings",
     [
-        ("model=two_tower", "average_decay=0"),
-        ("model=two_tower", "average_decay=0.9"),
-        ("model=sasrec", "average_decay=0.9"),
-        ("model=two_tower_graph", "average_decay=0.9"),
+        ("model=two_tower", "average_epochs=0"),
+        ("model=two_tower", "average_epochs=1"),
+        ("model=sasrec", "average_epochs=1"),
+        ("model=two_tower_graph", "average_epochs=1"),
     ],
 )
 def test_a_run_begins_with_the_rows_of_its_ids(small, grown, tmp_path, settings):
@@ -110,7 +110,7 @@ def test_a_run_begins_with_the_rows_of_its_ids(small, grown, tmp_path, settings)
 
 
 def test_where_an_average_is_kept_the_average_is_taken(small, tmp_path):
-    settings = ("model=two_tower", "average_decay=0.99")
+    settings = ("model=two_tower", "average_epochs=1")
     first = run(small_config(small, tmp_path, *settings, "name=first", "max_epochs=1"))
     state = torch.load(first.folder / BEST_CHECKPOINT, weights_only=True)["state_dict"]
     name = "collection.embedding_bags.product.weight"

@@ -20,8 +20,9 @@ class RecommenderModule(LightningModule):
         optimizer: Makes the optimiser of parameters.
         seed: Seed of the run.
         warmup_steps: Over how many steps the learning rate rises from 0 to its value.
-        average_decay: How much of the running average of the weights remains after a step; 0 keeps none. With an
-            average, it is what validation measures and what evaluation and export load.
+        average_epochs: Memory of the running average of the weights, in epochs, so that it means the same for a log of
+            thirty steps an epoch as for one of thousands; 0 keeps none. With an average, it is what validation
+            measures and what evaluation and export load.
 
     Reference:
         Izmailov et al. 2018 and Polyak & Juditsky 1992 for evaluating an average; the first steps are averaged over a
@@ -36,16 +37,16 @@ class RecommenderModule(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         seed: int,
         warmup_steps: int = 0,
-        average_decay: float = 0.0,
+        average_epochs: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
-        self.averaged: nn.Module | None = copy.deepcopy(model).requires_grad_(False) if average_decay else None
+        self.averaged: nn.Module | None = copy.deepcopy(model).requires_grad_(False) if average_epochs else None
         self._make_optimizer = optimizer
         self._seed = seed
         self._warmup_steps = warmup_steps
-        self._average_decay = average_decay
+        self._average_epochs = average_epochs
 
     @property
     def evaluated(self) -> Any:
@@ -81,7 +82,8 @@ class RecommenderModule(LightningModule):
         super().optimizer_step(*args, **kwargs)
         if self.averaged is not None:
             step = self.trainer.global_step
-            decay = min(self._average_decay, (1 + step) / (10 + step))
+            memory = max(self._average_epochs * self.trainer.num_training_batches, 1.0)
+            decay = min(1.0 - 1.0 / memory, (1 + step) / (10 + step))
             averages: list[Tensor] = list(self.averaged.parameters())
             weights: list[Tensor] = list(self.model.parameters())
             with torch.no_grad():

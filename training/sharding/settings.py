@@ -79,10 +79,10 @@ def check_sharded(config: DictConfig) -> None:
     Raises:
         ConfigurationError: With the key and what was received.
     """
-    if is_sharded(config) and config.average_decay:
+    if is_sharded(config) and config.average_epochs:
         raise ConfigurationError(
-            f"average_decay is {config.average_decay}: trainer=sharded updates rows where they lie and keeps no "
-            "average of them; pass average_decay=0"
+            f"average_epochs is {config.average_epochs}: trainer=sharded updates rows where they lie and keeps no "
+            "average of them; pass average_epochs=0"
         )
 
 
