@@ -175,7 +175,7 @@ def _cluster(address: str) -> Iterator[None]:
             logging_level=logging.ERROR,
             runtime_env={"env_vars": {"PYTHONPATH": paths}},
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # which Ray raises where a node does not start in time
         raise ConfigurationError(
             f"launcher.address is {address!r}: {str(error).strip().splitlines()[0]} (local starts workers on this "
             "machine, auto finds the cluster it belongs to, host:port is another)"
