@@ -39,6 +39,30 @@ def make_source(config: DictConfig, dataset: ProcessedDataset) -> BatchSource:
     return source
 
 
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
+"""Of ``torch.compile``; the last two use CUDA graphs."""
+
+
+def compile_blocks(model: torch.nn.Module, *, mode: str | None) -> None:
+    """Have the blocks of a sequence model compiled at their first step; names in checkpoints stay the same.
+
+    Args:
+        model: To be trained; what is evaluated is a copy, which stays as it is.
+        mode: One of ``COMPILE_MODES``; None compiles nothing.
+
+    Raises:
+        ConfigurationError: If the mode is unknown or the model is no sequence model.
+    """
+    if mode is None:
+        return
+    if mode not in COMPILE_MODES:
+        raise ConfigurationError(f"compile is {mode!r}: choose one of {', '.join(COMPILE_MODES)}, or null")
+    if not isinstance(model, SASRec):
+        raise ConfigurationError(f"compile is {mode!r}, but a {type(model).__name__} has no blocks: pass compile=null")
+    for block in model.user_encoder.blocks:
+        block.compile(mode=mode, dynamic=True)
+
+
 def make_module(config: DictConfig, spec: FeatureSpec, *, dataset: ProcessedDataset | None = None) -> RecommenderModule:
     """Make the module of a config, its weights drawn from the run's seed.
 

@@ -23,6 +23,18 @@ def test_the_gpu_trainer_trains(request, tmp_path, model, world):
     assert result.best > 0
 
 
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_compiled_blocks_reach_the_loss_of_eager_ones(markov_dataset, tmp_path, mode):
+    settings = ("model.dropout_rate=0", "trainer=gpu", "max_epochs=2")
+    losses = [
+        run(small_config(markov_dataset, tmp_path, f"name={name}", *settings, f"compile={name}")).metrics[
+            "train_loss_epoch"
+        ]
+        for name in ("null", mode)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
 def test_bf16_reaches_nearly_the_loss_of_float32(markov_dataset, tmp_path):
     losses = [
         run(small_config(markov_dataset, tmp_path, f"name={name}", "model.dropout_rate=0", f"trainer={name}")).metrics[
