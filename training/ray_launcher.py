@@ -83,7 +83,7 @@ def launch_on_ray(
         RoomRecError: What the job raised.
         TrainingInterrupted: After Ctrl-C, when everything is saved.
     """
-    from training.train import open_job
+    from training.opening import open_job
 
     for key in ("launcher.num_workers", "launcher.cpus_per_worker"):
         check_whole_number(config, key, at_least=1)

@@ -19,9 +19,9 @@ from training.configuration import (
     check_overrides,
     one_sentence_errors,
 )
+from training.opening import check_settings as check_training_settings
 from training.run_folder import TrainingInterrupted
 from training.settings import check_whole_number, mistakes_in
-from training.train import check_settings as check_training_settings
 
 
 class SweepResult(NamedTuple):

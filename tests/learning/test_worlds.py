@@ -73,11 +73,16 @@ def test_the_hardest_negatives_teach_a_markov_chain(markov_dataset, tmp_path):
     assert run(config).best > 0.75
 
 
-WHOLE_USERS = ["batches._target_=roomrec.batches.user_batches.UserBatches", "loss=user_softmax", "negatives=uniform"]
+WHOLE_USERS = ["batches._target_=roomrec.batches.user_batches.UserBatches", "negatives=uniform"]
 
 
 @pytest.mark.parametrize(
-    "model", [["model=two_tower_graph"], ["model=two_tower", "model.use_user_id=true", *WHOLE_USERS]]
+    "model",
+    [
+        ["model=two_tower_graph"],
+        ["model=two_tower", "model.use_user_id=true", "loss=user_softmax", *WHOLE_USERS],
+        ["model=two_tower", "model.temperature=1", "loss=cosine_contrastive", "loss.negative_weight=10", *WHOLE_USERS],
+    ],
 )
 def test_whole_users_teach_which_half_of_a_shop_they_like(tmp_path, model):
     rng = np.random.default_rng(1)

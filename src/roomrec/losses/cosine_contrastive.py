@@ -25,7 +25,8 @@ class CosineContrastive(nn.Module):
 
     Args:
         margin: From which cosine on others are pushed away.
-        negative_weight: Of the others' mean excess.
+        negative_weight: Of the others' mean excess. Far below the number of items offered: near it, positives, which are
+            among them, are pushed as hard as they are pulled.
 
     Raises:
         ValueError: If the margin is outside -1 to 1 or the weight not above 0.
