@@ -101,3 +101,14 @@ def test_two_towers_resume_too(train):
     _, first = train("name=halves", "model=two_tower", "batches.batch_size=500", stop_at=5)
     _, later = train("name=halves", "model=two_tower", "batches.batch_size=500", "resume=true")
     assert first | later == all_losses
+
+
+def test_batches_of_whole_users_resume_too(train):
+    settings = ("model=two_tower_graph", "negatives=popularity", "negatives.num_negatives=6")
+    whole, all_losses = train("name=whole", *settings)
+    assert len(all_losses) == 18
+    _, first = train("name=halves", *settings, stop_at=9)
+    resumed, later = train("name=halves", *settings, "resume=true")
+    assert sorted(later) == list(range(10, 19))
+    assert first | later == all_losses
+    assert weights(resumed.folder) == weights(whole.folder)

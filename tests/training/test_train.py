@@ -61,9 +61,22 @@ def test_a_run_leaves_what_others_need(request, tmp_path, model, world):
     assert vectors.shape == (1, 8)
 
 
-@pytest.mark.parametrize("override", ["negatives=uniform", "negatives=popularity", "negatives=in_batch", "loss=bce"])
-def test_every_choice_trains(markov_dataset, tmp_path, override):
-    result = run(small_config(markov_dataset, tmp_path, override, "max_epochs=1"))
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "negatives=uniform",
+        "negatives=popularity",
+        "negatives=in_batch",
+        "negatives=mixed",
+        "loss=bce",
+        "loss=gbce negatives.otherwise.num_negatives=4",
+        "loss=hardest_softmax loss.num_hardest=3",
+        "model=two_tower_graph loss=user_softmax negatives=popularity",
+        "model=two_tower_graph loss=cosine_contrastive model.temperature=1 loss.margin=0.2 loss.negative_weight=2",
+    ],
+)
+def test_every_choice_trains(markov_dataset, tmp_path, choice):
+    result = run(small_config(markov_dataset, tmp_path, *choice.split(), "max_epochs=1"))
     assert result.metrics["train_loss_epoch"] > 0
 
 
