@@ -16,7 +16,9 @@ from tests.training.test_train import small_config
 from training import overfitting, replay
 from training import trainer as trainer_module
 from training.assembly import make_source
-from training.callbacks.bad_loss import LossWatch, gradient_norm
+from training.callbacks.bad_loss import LossWatch, StopOnBadLoss, gradient_norm
+from training.callbacks.interruption import SaveOnInterrupt
+from training.run_folder import LAST_CHECKPOINT, TrainingInterrupted
 from training.saved_batch import load_batch
 from training.train import run
 
@@ -39,6 +41,12 @@ def test_the_norm_of_dense_and_sparse_gradients():
     assert float(gradient_norm([dense, sparse, idle])) == 3.0
 
 
+def test_the_norm_of_no_gradient_lies_where_the_loss_does():
+    idle = torch.nn.Parameter(torch.zeros(3))
+    assert gradient_norm([idle], device=torch.device("meta")).device.type == "meta"
+    assert float(gradient_norm([idle])) == float(gradient_norm([])) == 0.0
+
+
 class _Spoil(Callback):
     """Breaks the weights before a step."""
 
@@ -52,15 +60,36 @@ class _Spoil(Callback):
                     weight.mul_(self.value)
 
 
+class _Interrupt(Callback):
+    """Asks to stop during a step, as Ctrl-C does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            next(one for one in trainer.callbacks if isinstance(one, SaveOnInterrupt)).ask()
+
+
+class _OnGpu(torch.Tensor):
+    """A number that says it lies on a GPU, so that it is judged late."""
+
+    @property
+    def device(self):
+        return torch.device("cuda")
+
+
 @pytest.fixture
 def train(monkeypatch, markov_dataset, tmp_path):
     """Train with weights that break before a step."""
     build = trainer_module.build_trainer
 
-    def start(*overrides: str, step: int, value: float, model: str = "sasrec"):
+    def start(*overrides: str, step: int, value: float, model: str = "sasrec", interrupt_at: int | None = None):
         def build_and_spoil(*args, **kwargs):
             trainer = build(*args, **kwargs)
             trainer.callbacks.insert(0, _Spoil(step, value))
+            if interrupt_at is not None:
+                trainer.callbacks.insert(0, _Interrupt(interrupt_at))
             return trainer
 
         monkeypatch.setattr(trainer_module, "build_trainer", build_and_spoil)
@@ -86,6 +115,23 @@ def test_a_nan_stops_the_run_and_leaves_the_batch(train, tmp_path, model):
     replayed = replay.run(config_of("replay", batch=path))
     assert math.isnan(replayed.loss)
     assert replayed.weights_from == "the step itself"
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1.0])
+def test_ctrl_c_saves_no_weights_that_were_not_judged(train, monkeypatch, tmp_path, value):
+    remember = StopOnBadLoss.on_before_backward
+    late = lambda self, trainer, module, loss: remember(self, trainer, module, loss.as_subclass(_OnGpu))  # noqa: E731
+    monkeypatch.setattr(StopOnBadLoss, "on_before_backward", late)
+    with pytest.raises((TrainingError, TrainingInterrupted)) as error:
+        train("batches.batch_size=4", step=8, value=value, interrupt_at=12)
+    last = tmp_path / "runs" / "tiny" / LAST_CHECKPOINT
+    if math.isnan(value):
+        assert "stopped at step 9," in str(error.value)
+        assert "the loss is nan" in str(error.value)
+        assert not last.exists()
+    else:
+        assert str(error.value) == f"stopped after step 13, saved {last}"
+        assert last.exists()
 
 
 def test_a_replay_repeats_the_loss(train, tmp_path):

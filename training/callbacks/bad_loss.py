@@ -64,8 +64,9 @@ class StopOnBadLoss(Callback):
 
     On a CPU each step is judged as it comes. On another device the numbers stay there and are judged fifty steps at a
     time, so that training never waits for them; the batch is then made again from its epoch and step, which is exact.
+    Whatever still waits is judged before a checkpoint is written, so that none is of broken weights.
 
-    It must stand before callbacks that save checkpoints, so that none is written of broken weights.
+    It must stand before callbacks that act on the end of an epoch, so that they see judged weights only.
 
     Args:
         folder: Of the run; batches go into ``stopped/`` below it.
@@ -96,13 +97,20 @@ class StopOnBadLoss(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Judge the step, or put it aside until fifty have come."""
         assert self._loss is not None
-        self._waiting.append((trainer.global_step, self._loss, gradient_norm(pl_module.parameters())))
+        norm = gradient_norm(pl_module.parameters(), device=self._loss.device)
+        self._waiting.append((trainer.global_step, self._loss, norm))
         if self._loss.device.type == "cpu" or len(self._waiting) == _STEPS_AT_ONCE:
             self._judge(trainer, pl_module, stepped=self._loss.device.type != "cpu")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judge what was put aside, before a checkpoint is written."""
+        """Judge what was put aside, before the weights are validated."""
         self._judge(trainer, pl_module, stepped=True)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Judge what was put aside, before the file is written, also in the middle of an epoch."""
+        self._judge(trainer, pl_module, stepped=True)
+        # The process that writes waits for the others, one of which may have found its loss to be bad and has stopped.
+        trainer.strategy.barrier("every process has judged its steps")
 
     def _judge(self, trainer: Trainer, pl_module: LightningModule, *, stepped: bool) -> None:
         if not self._waiting:
@@ -140,8 +148,17 @@ class StopOnBadLoss(Callback):
         )
 
 
-def gradient_norm(weights: Iterable[nn.Parameter]) -> Tensor:
-    """Return the norm of the gradients of some weights, a scalar on their device; of a sparse one its values count."""
+def gradient_norm(weights: Iterable[nn.Parameter], *, device: torch.device | None = None) -> Tensor:
+    """Return the norm of the gradients of some weights.
+
+    Args:
+        weights: Those without a gradient are left out; of a sparse gradient its values count.
+        device: Where the answer lies if there is no gradient at all, as where every table is updated in the backward
+            pass; the CPU if not given.
+
+    Returns:
+        A scalar on the device of the gradients.
+    """
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     dense = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
-    return torch.nn.utils.get_total_norm(dense)
+    return torch.nn.utils.get_total_norm(dense) if dense else torch.zeros((), device=device)
