@@ -24,6 +24,16 @@ def test_tables_on_the_gpu_train(markov_dataset, tmp_path, optimizer, precision)
     assert {value.device.type for value in load_trained_model(result.folder).model.parameters()} == {"cpu"}
 
 
+def test_a_model_with_dense_layers_is_validated_and_saved_on_the_cpu(markov_dataset, tmp_path):
+    config = config_of(str(markov_dataset), str(tmp_path), "model=sasrec", "name=run", "max_epochs=2")
+    config.trainer.devices = 1
+    config.trainer.tables.min_rows = 1
+    result = run(config)
+    assert 0 < result.best <= 1
+    saved = torch.load(result.folder / LAST_CHECKPOINT, weights_only=True)
+    assert {value.device.type for value in saved["state_dict"].values()} == {"cpu"}
+
+
 def test_the_gpu_reaches_the_loss_of_the_cpu(markov_dataset, tmp_path):
     losses = []
     for accelerator in ("cpu", "gpu"):

@@ -34,7 +34,7 @@ class ShardedStrategy(DDPStrategy):
     """
 
     def __init__(self, *, tables: TableSettings, seed: int, **kwargs: Any) -> None:
-        super().__init__(broadcast_buffers=False, **kwargs)
+        super().__init__(forward_sync_buffers=False, **kwargs)  # as with trainer=ddp
         self._settings = tables
         self._seed = seed
         self._tables: SplitTables | None = None
@@ -169,5 +169,7 @@ class ShardedStrategy(DDPStrategy):
         return {name: value for name, value in self._module.state_dict().items() if not self._is_split(name)}
 
     def _whole_state(self) -> dict[str, Tensor]:
+        """Everything on the CPU, where the gathered rows are: a model whose weights lie on two devices does not run."""
         tables = self.tables.gather(self._group)
-        return self._dense_state() | {f"model.{name}": value for name, value in tables.items()}
+        dense = {name: value.cpu() for name, value in self._dense_state().items()}
+        return dense | {f"model.{name}": value for name, value in tables.items()}
