@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.strategies import Strategy
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from roomrec.errors import ConfigurationError
@@ -60,12 +60,11 @@ def build_trainer(
     ]
     devices, num_nodes = started_by_launcher() or (config.trainer.devices, 1)
     with mistakes_in("trainer", MisconfigurationException):
-        strategy = _sharded_strategy(config, accelerator, precision) if is_sharded(config) else config.trainer.strategy
         return Trainer(
             accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,
-            strategy=strategy,
+            strategy=_strategy(config, accelerator, precision),
             precision=precision,
             max_epochs=config.max_epochs,
             logger=False,
@@ -78,11 +77,30 @@ def build_trainer(
 
 
 def started_by_launcher() -> tuple[int, int] | None:
-    """Return processes a node and nodes, if torchrun or Ray Train started this process."""
+    """Return processes a node and nodes, if torchrun or Ray Train started this process.
+
+    Raises:
+        ConfigurationError: If this node has another number of processes than the others.
+    """
     if not torch.distributed.is_torchelastic_launched():
         return None
-    local = int(os.environ["LOCAL_WORLD_SIZE"])
-    return local, int(os.environ["WORLD_SIZE"]) // local
+    local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    if world % local:
+        raise ConfigurationError(
+            f"{world} processes were started, {local} of them on this node, so other nodes have another number: start "
+            "equally many on each, by torchrun's --nproc-per-node or a launcher.num_workers that divides evenly"
+        )
+    return local, world // local
+
+
+def _strategy(config: DictConfig, accelerator: str, precision: str) -> str | Strategy:
+    if is_sharded(config):
+        return _sharded_strategy(config, accelerator, precision)
+    if config.trainer.strategy == "ddp":
+        # Buffers are not sent with every step, they are the same everywhere: what is known of products is read from the
+        # dataset by every process, and folded tables are computed from weights, which DDP keeps equal.
+        return DDPStrategy(forward_sync_buffers=False)
+    return str(config.trainer.strategy)
 
 
 def _sharded_strategy(config: DictConfig, accelerator: str, precision: str) -> Strategy:
