@@ -11,6 +11,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 class BatchSource(Protocol):
     """All training batches of an epoch, each a pure function of (epoch, step)."""
 
+    batch_type: type[tuple[Any, ...]]
+    """of ``roomrec.batches.batch``; what the model has to read"""
+    candidates_type: type[tuple[Any, ...]]
+    """of ``roomrec.batches.batch``; what the loss has to read"""
+
     def __len__(self) -> int: ...
 
     def batch(self, epoch: int, step: int) -> Any:
@@ -46,6 +51,10 @@ class BatchDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self._num_workers > 0,
         )
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Copy a batch without waiting for it; Lightning by itself would wait for every tensor of a jagged one."""
+        return _on_device(batch, device)
 
     def batch_after(self, global_step: int) -> tuple[int, int, Any]:
         """Return the batch that this process draws after so many steps: its epoch, its step and itself."""
@@ -136,6 +145,14 @@ class StepSampler(Sampler[tuple[int, int]]):
 
     def _steps_left(self, batches: int) -> int:
         return (self._num_batches - batches) // self._num_ranks if batches else self._num_steps
+
+
+def _on_device(part: Any, device: torch.device) -> Any:
+    """A batch, or a part of one, on a device: named tuples, tensors, jagged tensors and plain values."""
+    if isinstance(part, tuple):
+        return type(part)(*(_on_device(one, device) for one in part))
+    # A copy from pinned memory to a CUDA device keeps its place in the device's order; others have none to keep.
+    return part.to(device, non_blocking=device.type == "cuda") if hasattr(part, "to") else part
 
 
 class _Steps(Dataset[Any]):

@@ -1,9 +1,15 @@
 """Training on a CUDA device: bf16, fused optimiser, pinned copies."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
+from roomrec.sequences.dataset import ProcessedDataset
 from tests.training.test_train import small_config
+from training.assembly import make_source
+from training.datamodule import BatchDataModule
 from training.run_folder import load_trained_model
 from training.train import run
 
@@ -58,3 +64,24 @@ def test_workers_give_the_batches_of_the_main_process(markov_dataset, tmp_path):
         config.trainer.num_workers = workers
         losses.append(run(config).metrics["train_loss_epoch"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+@pytest.mark.parametrize("model", ["sasrec", "two_tower", "two_tower_graph"])
+def test_batches_are_pinned_and_copied_without_waiting(markov_dataset, tmp_path, model):
+    config = small_config(markov_dataset, tmp_path, f"model={model}")
+    module: Any = BatchDataModule(source=make_source(config, ProcessedDataset.open(markov_dataset)), num_workers=0)
+    module.trainer = SimpleNamespace(global_rank=0, world_size=1, global_step=0)
+    batch = next(iter(module.train_dataloader()))
+    widest = batch.history.product_index if model == "sasrec" else batch.features.values()
+    assert widest.is_pinned()
+    assert batch.candidates.positive.is_pinned()
+    device = torch.device("cuda", 0)
+    torch.zeros(1, device=device)  # what CUDA does once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        moved = module.transfer_batch_to_device(batch, device, 0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    there = moved.history.product_index if model == "sasrec" else moved.features.values()
+    assert torch.equal(there.cpu(), widest)
