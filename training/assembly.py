@@ -5,10 +5,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from roomrec.batches.batch import ChosenItems
 from roomrec.batches.collate import collate_items
 from roomrec.errors import ConfigurationError
 from roomrec.features.spec import FeatureSpec
 from roomrec.ids import FIRST_INDEX
+from roomrec.losses.cosine_contrastive import CosineContrastive
+from roomrec.losses.user_softmax import LARGEST_LOGIT, UserSoftmax
 from roomrec.models.graph import InteractionGraph
 from roomrec.models.graph_two_tower import GraphTwoTower
 from roomrec.models.sasrec import SASRec
@@ -47,7 +50,8 @@ def compile_blocks(model: torch.nn.Module, *, mode: str | None) -> None:
     """Have the blocks of a sequence model compiled at their first step; names in checkpoints stay the same.
 
     Args:
-        model: To be trained; what is evaluated is a copy, which stays as it is.
+        model: To be trained. The average of its weights, where one is kept, is a copy, which stays as it is; with
+            ``average_epochs=0`` the compiled blocks themselves are evaluated.
         mode: One of ``COMPILE_MODES``; None compiles nothing.
 
     Raises:
@@ -103,3 +107,38 @@ def make_module(config: DictConfig, spec: FeatureSpec, *, dataset: ProcessedData
         warmup_steps=config.warmup_steps,
         average_epochs=config.average_epochs,
     )
+
+
+def check_fit(module: RecommenderModule, source: BatchSource) -> None:
+    """Refuse a model, a loss and batches that do not go together.
+
+    Args:
+        module: Model and loss.
+        source: Batches.
+
+    Raises:
+        ConfigurationError: With what to choose instead.
+    """
+    model, loss, batches = (type(part).__name__ for part in (module.model, module.loss, source))
+    if source.batch_type is not module.model.batch_type:
+        raise ConfigurationError(
+            f"batches._target_ is {batches}, which a {model} cannot read: leave it as model=... sets it"
+        )
+    if source.candidates_type is not module.loss.candidates_type:
+        one = "one target an example: choose loss=softmax, or model=two_tower_graph, which learns of whole users"
+        many = "all targets of a user at once: choose loss=user_softmax or loss=cosine_contrastive"
+        raise ConfigurationError(
+            f"loss._target_ is {loss}, which cannot read the batches of this model: {batches} have "
+            f"{many if source.candidates_type is ChosenItems else one}"
+        )
+    temperature = getattr(module.model, "temperature", 1.0)
+    if isinstance(module.loss, CosineContrastive) and temperature != 1.0:
+        raise ConfigurationError(
+            f"model.temperature is {temperature}, but loss=cosine_contrastive takes cosines as they are: pass "
+            "model.temperature=1"
+        )
+    if isinstance(module.loss, UserSoftmax) and temperature * LARGEST_LOGIT < 1.0:
+        raise ConfigurationError(
+            f"model.temperature is {temperature}, and exponentials of cosines over it are too large for "
+            f"loss=user_softmax: pass at least {1.0 / LARGEST_LOGIT}"
+        )

@@ -3,7 +3,9 @@
 import pytest
 
 from roomrec.errors import ConfigurationError
+from roomrec.sequences.dataset import ProcessedDataset
 from tests.training.test_train import small_config
+from training.assembly import compile_blocks, make_module
 from training.run_folder import load_trained_model
 from training.train import run
 
@@ -17,6 +19,17 @@ def test_a_compiled_run_learns_the_same_and_is_read_like_any_other(markov_datase
     assert compiled.metrics["train_loss_epoch"] == pytest.approx(eager.metrics["train_loss_epoch"], rel=1e-4)
     names = load_trained_model(eager.folder).model.state_dict().keys()
     assert load_trained_model(compiled.folder).model.state_dict().keys() == names
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`")  # inside torch, which compiling imports
+@pytest.mark.parametrize(("average_epochs", "evaluated_is_compiled"), [(0, True), (1, False)])
+def test_the_average_is_evaluated_as_it_is(markov_dataset, tmp_path, average_epochs, evaluated_is_compiled):
+    config = small_config(markov_dataset, tmp_path, f"average_epochs={average_epochs}")
+    module = make_module(config, ProcessedDataset.open(markov_dataset).spec)
+    compile_blocks(module.model, mode="default")
+    compiled = [block._compiled_call_impl is not None for block in module.evaluated.user_encoder.blocks]
+    assert compiled
+    assert set(compiled) == {evaluated_is_compiled}
 
 
 @pytest.mark.parametrize(
