@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Final
+
+_LAST_POINTS: Final = 3
+"""A curve whose best value is among so many last points counts as still rising; they cover the last quarter of it."""
 
 Curve = Sequence[Sequence[float]]
 """Points (seconds of training, CPU seconds of training, validation NDCG@10), in order."""
@@ -26,6 +29,24 @@ def best_of(curve: Curve) -> Sequence[float]:
 def first_reaching(curve: Curve, value: float) -> Sequence[float] | None:
     """Return the first point that is as good as a value, nothing interpolated; None if the curve never gets there."""
     return next((point for point in curve if point[2] >= value), None)
+
+
+def still_improving(run: dict[str, Any]) -> bool:
+    """Say whether a run's time was up while its curve was still rising.
+
+    Args:
+        run: ``curve``, and ``ended_itself``: whether it stopped because it improved no more.
+
+    Example:
+        >>> curve = [(5, 4.9, 0.01), (10, 9.8, 0.02), (15, 14.7, 0.03), (21, 20, 0.02), (28, 27, 0.02), (35, 33, 0.02)]
+        >>> still_improving({"curve": curve[:5], "ended_itself": False})
+        True
+        >>> still_improving({"curve": curve, "ended_itself": False})
+        False
+    """
+    if run["ended_itself"] or not run["curve"]:
+        return False
+    return best_of(run["curve"]) in run["curve"][-_LAST_POINTS:]
 
 
 def rates(
@@ -66,12 +87,14 @@ def compare(
     Args:
         ours: ``sequences_per_s``, ``sequences_per_cpu_s`` and ``peak_memory_mb`` of RoomRec.
         peer: The same of the peer, at the same loss.
-        our_run: ``curve`` and ``quality`` of RoomRec; None if not measured.
+        our_run: ``curve``, ``quality``, ``ended_itself`` and the ``minutes`` given of RoomRec; None if not measured.
         peer_run: The same of the peer.
 
     Returns:
         Ratios: above 1 RoomRec is that many times faster; ``memory_ratio`` below 1 it needs less. Those of time to
-        quality are None as long as RoomRec has not reached the peer's best, or nothing was measured.
+        quality are None as long as RoomRec has not reached the peer's best, or nothing was measured. ``finished`` and
+        ``peer_finished`` say who stopped by itself within the ``minutes``; the best of a peer that did not is its best
+        so far.
     """
     found: dict[str, Any] = {
         "speedup": round(ours["sequences_per_s"] / peer["sequences_per_s"], 2),
@@ -90,6 +113,8 @@ def compare(
     if reached is not None:
         found["time_to_quality_speedup"] = round(theirs[0] / reached[0], 2)
         found["time_to_quality_speedup_by_cpu_time"] = round(theirs[1] / reached[1], 2)
+    found["minutes"] = peer_run["minutes"]
+    found["finished"], found["peer_finished"] = our_run["ended_itself"], peer_run["ended_itself"]
     for name, run in (("quality", our_run), ("peer_quality", peer_run)):
         found[name] = {metric: round(value, 4) for metric, value in run["quality"].items()}
     return found

@@ -76,13 +76,16 @@ class EpochWatch:
     """Times the parts of the second epoch, and profiles steps of the third; a part of a callback.
 
     Lightning runs forward, backward and the optimiser inside the module's ``optimizer_step``, which is wrapped; calls
-    of the module's ``log`` within are taken off again.
+    of the module's ``log`` within are taken off again. Between backward and the optimiser callbacks look at the
+    gradients, ``guard``; after the optimiser the module moves the average of its weights, ``average``.
     """
 
     def __init__(self) -> None:
-        self._parts = dict.fromkeys(("forward", "backward", "optimizer", "logging", "between_steps"), 0.0)
+        names = ("forward", "backward", "guard", "optimizer", "average", "logging", "between_steps")
+        self._parts = dict.fromkeys(names, 0.0)
         self._epoch_s = self._between_epochs_s = 0.0
-        self._began = self._forward_began = self._backward_began = self._backward_ended = self._step_ended = 0.0
+        self._began = self._forward_began = self._backward_began = self._backward_ended = 0.0
+        self._guard_ended = self._optimizer_ended = self._step_ended = 0.0
         self._steps = 0
         self._steps_of_third = 0
         self._cprofile = cProfile.Profile()
@@ -91,12 +94,21 @@ class EpochWatch:
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Wrap what is to be timed."""
-        step, log = pl_module.optimizer_step, pl_module.log
+        step, log, before = pl_module.optimizer_step, pl_module.log, pl_module.on_before_optimizer_step
 
         def timed_step(*arguments: Any, **settings: Any) -> None:
             self._forward_began = time.perf_counter()
             step(*arguments, **settings)
-            self._parts["optimizer"] += time.perf_counter() - self._backward_ended
+            self._parts["average"] += time.perf_counter() - self._optimizer_ended
+
+        def timed_before(*arguments: Any, **settings: Any) -> None:
+            before(*arguments, **settings)  # the module's turn is after all callbacks'
+            self._guard_ended = time.perf_counter()
+            self._parts["guard"] += self._guard_ended - self._backward_ended
+
+        def stepped(*arguments: Any, **settings: Any) -> None:
+            self._optimizer_ended = time.perf_counter()
+            self._parts["optimizer"] += self._optimizer_ended - self._guard_ended
 
         def timed_log(*arguments: Any, **settings: Any) -> None:
             began = time.perf_counter()
@@ -104,6 +116,9 @@ class EpochWatch:
             self._parts["logging"] += time.perf_counter() - began
 
         pl_module.optimizer_step, pl_module.log = timed_step, timed_log
+        pl_module.on_before_optimizer_step = timed_before
+        (optimizer,) = trainer.optimizers
+        optimizer.register_step_post_hook(stepped)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin the second epoch's account."""
@@ -160,7 +175,8 @@ class EpochWatch:
     def result(self) -> dict[str, Any]:
         """Return seconds of the epoch, shares of it, and the profilers' tables.
 
-        ``between_steps`` is mostly the making of batches; ``outside`` is all but forward, backward and optimiser.
+        ``between_steps`` is mostly the making of batches; ``outside`` is all but forward, backward and optimiser, so
+        the guard's norm of the gradients and the average of the weights are outside.
         Between epochs the run validates and saves: those seconds are not part of the epoch.
         """
         parts = self._timed

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.bench_training.comparison import still_improving
+
 _SPEED = (
     ("sequences/s", "sequences_per_s", "{:.0f}"),
     ("sequences/CPU s", "sequences_per_cpu_s", "{:.0f}"),
@@ -38,7 +40,7 @@ def write(found: dict[str, Any], machine: dict[str, Any], folder: Path) -> None:
         machine: What it ran on and how it was asked.
         folder: Made if need be.
     """
-    lines = ["# Training beside two peers", "", *_machine(machine), _MEANING]
+    lines = ["# Training beside two peers", "", *_machine(machine), _MEANING, *_revisions(found)]
     for data, parts in found.items():
         lines += [f"## {data}", "", "```json", json.dumps(parts["comparison"], indent=2), "```", ""]
         for loss, contenders in parts["speed"].items():
@@ -55,6 +57,22 @@ def write(found: dict[str, Any], machine: dict[str, Any], folder: Path) -> None:
             lines += [f"- **{name}**: {described['described']}; {described['versions']}"]
         lines += [""]
     _write(folder, "report", {"machine": machine, "data": found}, lines)
+
+
+def of_several_revisions(found: dict[str, Any]) -> str | None:
+    """Return a warning where RoomRec's figures were not all measured with the same code, else None.
+
+    Args:
+        found: As ``write`` takes it.
+    """
+    measured = _by_revision(found)
+    if len(measured) < 2:
+        return None
+    names = {name for figures in measured.values() for _, name in figures}
+    return (
+        f"RoomRec's figures were measured with {len(measured)} revisions of its code ({', '.join(measured)}): "
+        f"--again {','.join(sorted(names))} measures them anew"
+    )
 
 
 def write_alone(found: dict[str, Any], machine: dict[str, Any], folder: Path) -> None:
@@ -99,6 +117,39 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def _by_revision(found: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Figures of RoomRec (what, contender) by the revision they were measured with."""
+    measured: dict[str, list[tuple[str, str]]] = {}
+    for data, parts in found.items():
+        everywhere = [(f"speed {loss}", contenders) for loss, contenders in parts["speed"].items()]
+        for what, contenders in [*everywhere, ("quality", parts["quality"])]:
+            for name, kept in contenders.items():
+                if "roomrec" in kept["versions"]:
+                    revision = kept["versions"]["roomrec"] or "unknown"
+                    measured.setdefault(revision, []).append((f"{data} {what}", name))
+    return measured
+
+
+def _revisions(found: dict[str, Any]) -> list[str]:
+    measured = _by_revision(found)
+    if not measured:
+        return []
+    warning = of_several_revisions(found)
+    lines = [
+        f"- `{revision}`: {', '.join(f'{what} ({name})' for what, name in figures)}"
+        for revision, figures in measured.items()
+    ]
+    return [
+        "## RoomRec's code",
+        "",
+        *([f"**{warning}.**", ""] if warning else []),
+        "Revision of each figure; `+changes`: and changes that were not committed.",
+        "",
+        *lines,
+        "",
+    ]
+
+
 def _cell(pattern: str, value: Any) -> str:
     return "" if value is None else pattern.format(value)
 
@@ -137,7 +188,13 @@ def _quality(runs: dict[str, Any]) -> list[str]:
         f"- {name}: " + ", ".join(f"{seconds:.0f} s {value:.4f}" for seconds, _, value in run["curve"])
         for name, run in runs.items()
     ]
-    return [*_table(titles, rows), "", *curves]
+    cut_off = [
+        f"- **{name} was still improving when its {run['minutes']:g} minutes were over**: its best is the best so far, "
+        f"and so is the time to it."
+        for name, run in runs.items()
+        if still_improving(run)
+    ]
+    return [*_table(titles, rows), "", *([*cut_off, ""] if cut_off else []), *curves]
 
 
 def _described(parts: dict[str, Any]) -> dict[str, Any]:

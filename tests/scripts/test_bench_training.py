@@ -2,12 +2,17 @@
 
 import gzip
 import json
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from scripts.bench_training import comparison, growth, logs, report, scoring, turns
+from scripts.bench_training import comparison, growth, logs, profiling, report, scoring, turns
 from scripts.bench_training.contenders import CONTENDERS, DATA
+from scripts.bench_training.environments import ROOT
 from scripts.bench_training.kept import Kept
 
 LOG = logs.Log(
@@ -28,6 +33,11 @@ def segment(*, seconds: float, cpu_seconds: float, targets: int, sequences: int 
         "sequences": sequences,
         "places": places,
     }
+
+
+def run(curve: tuple, *, ended_itself: bool, **found) -> dict:
+    """What is kept of a training for quality that was given two minutes."""
+    return {"curve": curve, "ended_itself": ended_itself, "minutes": 2.0, "quality": {}} | found
 
 
 class TestLog:
@@ -128,8 +138,8 @@ class TestComparison:
     def test_ratios_say_how_many_times_faster_and_how_much_less(self):
         ours = {"sequences_per_s": 900.0, "sequences_per_cpu_s": 800.0, "peak_memory_mb": 700.0}
         peer = {"sequences_per_s": 100.0, "sequences_per_cpu_s": 100.0, "peak_memory_mb": 1400.0}
-        our_run = {"curve": ((1.0, 1.0, 0.02), (4.0, 3.0, 0.05)), "quality": {"test_ndcg@10": 0.05}}
-        peer_run = {"curve": ((40.0, 30.0, 0.04), (80.0, 70.0, 0.03)), "quality": {"test_ndcg@10": 0.031}}
+        our_run = run(((1.0, 1.0, 0.02), (4.0, 3.0, 0.05)), ended_itself=True, quality={"test_ndcg@10": 0.05})
+        peer_run = run(((40.0, 30.0, 0.04), (80.0, 70.0, 0.03)), ended_itself=False, quality={"test_ndcg@10": 0.031})
         assert comparison.compare(ours, peer, our_run, peer_run) == {
             "speedup": 9.0,
             "speedup_by_cpu_time": 8.0,
@@ -139,18 +149,35 @@ class TestComparison:
             "peer_best_validation_ndcg@10": 0.04,
             "peer_seconds_to_it": 40.0,
             "seconds_to_it": 4.0,
+            "minutes": 2.0,
+            "finished": True,
+            "peer_finished": False,
             "quality": {"test_ndcg@10": 0.05},
             "peer_quality": {"test_ndcg@10": 0.031},
         }
 
     def test_a_peer_that_was_never_reached_leaves_no_ratio(self):
         speed = {"sequences_per_s": 1.0, "sequences_per_cpu_s": 1.0, "peak_memory_mb": 1.0}
-        our_run = {"curve": ((1.0, 1.0, 0.02),), "quality": {}}
-        peer_run = {"curve": ((40.0, 30.0, 0.04),), "quality": {}}
+        our_run = run(((1.0, 1.0, 0.02),), ended_itself=False)
+        peer_run = run(((40.0, 30.0, 0.04),), ended_itself=True)
         found = comparison.compare(speed, speed, our_run, peer_run)
         assert found["time_to_quality_speedup"] is None
         assert found["seconds_to_it"] is None
         assert "peer_quality" not in comparison.compare(speed, speed, our_run, None)
+
+    @pytest.mark.parametrize(
+        ("values", "ended_itself", "rising"),
+        [
+            ((0.01, 0.02, 0.03, 0.04), False, True),
+            ((0.01, 0.04, 0.03, 0.03), False, True),
+            ((0.04, 0.03, 0.03, 0.03), False, False),
+            ((0.01, 0.02, 0.03, 0.04), True, False),
+            ((), False, False),
+        ],
+    )
+    def test_a_best_near_the_end_of_the_time_may_not_be_the_last(self, values, ended_itself, rising):
+        curve = tuple((10.0 * place, 9.0 * place, value) for place, value in enumerate(values))
+        assert comparison.still_improving(run(curve, ended_itself=ended_itself)) is rising
 
     def test_the_fastest_trains_the_most_sequences(self):
         assert comparison.fastest({"a": {"sequences_per_s": 2.0}, "b": {"sequences_per_s": 3.0}}) == "b"
@@ -248,21 +275,157 @@ def test_only_ours_is_configured_by_hydra():
     assert "trainer.precision=bf16-mixed" in overrides
 
 
+SEGMENTS = [segment(seconds=10, cpu_seconds=9, targets=100), segment(seconds=10, cpu_seconds=9, targets=110)]
+RATES = comparison.rates(SEGMENTS, rows_are_users=False, targets_a_sequence=5.0, targets_of_pass=1000)
+SPEED = {"segments": SEGMENTS, "peak_memory_mb": 512.0, "described": "as is", "versions": {"torch": "2"}, **RATES}
+
+
 def test_the_report_says_who_was_how_fast(tmp_path):
-    segments = [segment(seconds=10, cpu_seconds=9, targets=100), segment(seconds=10, cpu_seconds=9, targets=110)]
-    rates = comparison.rates(segments, rows_are_users=False, targets_a_sequence=5.0, targets_of_pass=1000)
-    speed = {"segments": segments, "peak_memory_mb": 512.0, "described": "as is", "versions": {"torch": "2"}, **rates}
-    run = {
-        "clock": 60.0,
-        "curve": [[5.0, 5.0, 0.01], [20.0, 18.0, 0.03]],
-        "quality": {"validation_ndcg@10": 0.031, "test_ndcg@10": 0.021, "test_hr@10": 0.05},
-        "ended_itself": False,
-        "described": "as is",
-        "versions": {"torch": "2"},
+    trained = run(
+        ((5.0, 5.0, 0.01), (20.0, 18.0, 0.03)),
+        ended_itself=False,
+        clock=60.0,
+        quality={"validation_ndcg@10": 0.031, "test_ndcg@10": 0.021, "test_hr@10": 0.05},
+        described="as is",
+        versions={"torch": "2"},
+    )
+    finished = trained | {"ended_itself": True}
+    parts = {
+        "comparison": {"speedup": 9.0},
+        "speed": {"softmax": {"rectools": SPEED}},
+        "quality": {"rectools": finished, "replay": trained},
     }
-    parts = {"comparison": {"speedup": 9.0}, "speed": {"softmax": {"rectools": speed}}, "quality": {"rectools": run}}
     report.write({"beauty": parts}, {"cpus": 2}, tmp_path)
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert "| rectools | 2 | 2 | 1 | 10 | 95 | 74% | 512 | 10% |" in lines
-    assert "| rectools | 60 | time was up | 20 | 0.0300 | 0.0310 | 0.0210 | 0.0500 |" in lines
+    assert "| rectools | 60 | by itself | 20 | 0.0300 | 0.0310 | 0.0210 | 0.0500 |" in lines
+    assert "| replay | 60 | time was up | 20 | 0.0300 | 0.0310 | 0.0210 | 0.0500 |" in lines
+    (cut_off,) = [line for line in lines if "still improving" in line]
+    assert cut_off.startswith("- **replay was still improving when its 2 minutes were over**: ")
+    assert not any("revision" in line for line in lines)
     assert json.loads((tmp_path / "report.json").read_text())["data"]["beauty"]["comparison"] == {"speedup": 9.0}
+
+
+def test_the_report_says_with_which_code_our_figures_were_measured(tmp_path):
+    def measured(revision: str) -> dict:
+        return SPEED | {"versions": {"torch": "2", "roomrec": revision}}
+
+    speed = {"softmax": {"roomrec": measured("aaa1111"), "roomrec-bf16": measured("aaa1111"), "rectools": SPEED}}
+    found = {"beauty": {"comparison": {}, "speed": speed, "quality": {}}}
+    assert report.of_several_revisions(found) is None
+    report.write(found, {}, tmp_path)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert "- `aaa1111`: beauty speed softmax (roomrec), beauty speed softmax (roomrec-bf16)" in lines
+    found["ml1m"] = {"comparison": {}, "speed": {"sampled": {"roomrec": measured("bbb2222+changes")}}, "quality": {}}
+    warning = (
+        "RoomRec's figures were measured with 2 revisions of its code (aaa1111, bbb2222+changes): "
+        "--again roomrec,roomrec-bf16 measures them anew"
+    )
+    assert report.of_several_revisions(found) == warning
+    report.write(found, {}, tmp_path)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert f"**{warning}.**" in lines
+    assert "- `bbb2222+changes`: ml1m speed sampled (roomrec)" in lines
+
+
+@pytest.fixture(scope="module")
+def command():
+    """The command as a module."""
+    loader = SourceFileLoader("bench_training_command", str(ROOT / "scripts" / "bench-training"))
+    module = module_from_spec(spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        (["--rounds", "0"], "--rounds is 0: expected a whole number of at least 1"),
+        (["--seconds", "-1"], "--seconds is -1: expected seconds above 0"),
+        (["--turn", "0"], "--turn is 0: expected seconds above 0"),
+        (["--minutes", "-2"], "--minutes is -2: expected minutes above 0, or 0 for no training for quality"),
+        (["--minutes", "nan"], "--minutes is nan: expected minutes above 0, or 0 for no training for quality"),
+        (["--queries", "-1"], "--queries is -1: expected a number of users, or 0 for all"),
+        (["--data", "netflix"], "unknown: netflix; choose from beauty, ml1m"),
+    ],
+)
+def test_senseless_options_are_refused(command, monkeypatch, capsys, given, answer):
+    monkeypatch.setattr("sys.argv", ["bench-training", *given])
+    with pytest.raises(SystemExit):
+        command.read_options()
+    assert answer in capsys.readouterr().err
+
+
+def test_the_last_line_says_who_finished(command):
+    curve = ((40.0, 30.0, 0.04), (80.0, 70.0, 0.05))
+    speed = dict.fromkeys(("roomrec", "roomrec-bf16", "rectools"), SPEED)
+    runs = {"roomrec": run(curve, ended_itself=True), "rectools": run(curve, ended_itself=False)}
+    line = command.last_line({"beauty": {"comparison": command.compare(speed, runs)}})
+    compared = line["beauty"]
+    assert (compared["peer"], compared["finished"], compared["peer_finished"], compared["minutes"]) == (
+        "rectools",
+        True,
+        False,
+        2.0,
+    )
+    assert "all" not in compared
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class TestProfile:
+    def test_each_part_of_a_step_is_timed_by_itself(self, monkeypatch):
+        clock = Clock()
+        monkeypatch.setattr(profiling.time, "perf_counter", clock)
+        watch = profiling.EpochWatch()
+
+        class Sgd(torch.optim.SGD):
+            def step(self, closure=None):
+                clock.wait(16.0)
+
+        optimizer = Sgd([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+        class Module:
+            def log(self):
+                clock.wait(0.5)
+
+            def on_before_optimizer_step(self, optimizer): ...
+
+            def optimizer_step(self):
+                clock.wait(4.0)
+                self.log()
+                watch.on_before_backward(trainer, self, None)
+                clock.wait(8.0)
+                watch.on_after_backward(trainer, self)
+                clock.wait(2.0)  # the guard
+                self.on_before_optimizer_step(optimizer)
+                optimizer.step()
+                clock.wait(1.0)  # the average
+
+        module = Module()
+        trainer = SimpleNamespace(current_epoch=1, num_training_batches=2, optimizers=[optimizer])
+        watch.on_train_start(trainer, module)
+        watch.on_train_epoch_start(trainer, module)
+        for step in range(2):
+            clock.wait(3.5)
+            watch.on_train_batch_start(trainer, module, None, step)
+            module.optimizer_step()
+            watch.on_train_batch_end(trainer, module, None, None, step)
+        watch.on_train_epoch_end(trainer, module)
+        result = watch.result()
+        assert result["epoch_s"] == 70.0  # 35 a step
+        assert result["steps"] == 2
+        parts = ("forward", "backward", "guard", "optimizer", "average", "logging", "between_steps")
+        assert [round(result[part] * 35, 2) for part in parts] == [4.5, 8.0, 2.0, 16.0, 1.0, 0.5, 3.5]
+        assert result["outside"] == pytest.approx(1 - 28 / 35)
