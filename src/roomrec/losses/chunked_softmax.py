@@ -35,8 +35,9 @@ def chunked_softmax(
     """Mean cross-entropy of each user's positive among itself and the shared negatives.
 
     Forward computes loss and gradients chunk by chunk of users, so peak memory is one chunk of logits instead of
-    ``[P, N]`` several times over. Under autocast logits and probabilities are in its precision, the logit of the
-    positive and all sums in float32.
+    ``[P, N]`` several times over. Under autocast logits and shares are in its precision, also the positive's logit,
+    which is computed in float32 and then rounded beside the others, and its share, of which loss and pull are made: in
+    bfloat16 a share above 511/512 is 1. What is summed over chunks is float32.
 
     Args:
         user_PD: User vectors.
