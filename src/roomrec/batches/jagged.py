@@ -59,6 +59,7 @@ def join_users_and_items(
         keys=[*USER_KEYS, *ITEM_KEYS],
         values=torch.from_numpy(np.concatenate(values)),
         lengths=torch.from_numpy(np.concatenate(lengths)),
+        length_per_key=[len(one) for one in values],  # or the model would ask the device for them, and wait
     )
 
 

@@ -55,6 +55,15 @@ def test_items_are_rows_below_the_users(tmp_path):
     assert batch.features["history_product"].lengths()[batch.num_users :].sum() == 0
 
 
+def test_how_many_values_a_feature_has_needs_no_look_at_them(tmp_path):
+    batch = only_batch(open_shop(tmp_path, [[3, 1, 4, 5, 8, 8]]), max_sequence_length=2)
+    expected = {"user": 3, "history_streamer": 0, "history_product": 5, "product": 4}
+    # On a GPU a look at lengths would wait for the device; "meta" has none to look at.
+    for features in (batch.features, batch.features.to("meta")):
+        counts = dict(zip(features.keys(), features.length_per_key(), strict=True))
+        assert {name: count for name, count in counts.items() if name in expected} == expected
+
+
 def test_a_long_history_without_order_is_sampled():
     stretches = lay_out(np.array([0, 100]), np.array([50, 103]))
     place = np.array([7, 101])
