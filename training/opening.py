@@ -1,7 +1,7 @@
 """What a training begins with: settings, folder, dataset and earlier run, checked before torch is imported."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from omegaconf import DictConfig
 
@@ -11,7 +11,7 @@ from training.configuration import check_missing
 from training.run_folder import (
     check_run_folder,
     check_same_dataset,
-    check_same_model,
+    check_same_settings,
     find_earlier_run,
     leads,
     run_folder,
@@ -19,6 +19,9 @@ from training.run_folder import (
 from training.settings import check_depths, check_whole_number, require_dataset
 from training.sharding.settings import check_sharded
 from training.tracking.check import check_tracking
+
+LARGEST_SEED: Final = 2**32 - 1
+"""A step's seed is made of it and has to stay below 2^64."""
 
 
 class Job(NamedTuple):
@@ -45,15 +48,28 @@ def open_job(config: DictConfig) -> Job:
     """
     check_settings(config)
     folder = run_folder(config)
-    dataset = ProcessedDataset.open(require_dataset(config.dataset, Path(config.data_dir)))
-    if not config.side_features:
-        dataset.spec = dataset.spec.ids_only()
+    dataset = open_dataset(config)
     if leads():
         check_run_folder(folder, resume=config.resume, overwrite=config.overwrite)
     if config.resume:
-        check_same_dataset(folder, dataset)
-        check_same_model(folder, config)
+        check_same_settings(folder, config)
+        check_same_dataset(folder, require_dataset(config.dataset, Path(config.data_dir)))
     return Job(folder, dataset, find_earlier_run(config, folder))
+
+
+def open_dataset(config: DictConfig) -> ProcessedDataset:
+    """Open what there is to learn from, with the features that count.
+
+    Args:
+        config: ``configs/train.yaml``, composed.
+
+    Raises:
+        DatasetError: If the dataset is missing, or unfinished.
+    """
+    dataset = ProcessedDataset.open(require_dataset(config.dataset, Path(config.data_dir)))
+    if not config.side_features:
+        dataset.spec = dataset.spec.ids_only()
+    return dataset
 
 
 def check_settings(config: DictConfig) -> None:
@@ -68,11 +84,11 @@ def check_settings(config: DictConfig) -> None:
     for key, least in (
         ("max_epochs", 1),
         ("patience", 0),
-        ("seed", 0),
         ("warmup_steps", 0),
         ("trainer.num_workers", 0),
     ):
         check_whole_number(config, key, at_least=least)
+    check_whole_number(config, "seed", at_least=0, at_most=LARGEST_SEED)
     check_whole_number(config, "negatives.num_negatives", at_least=1)
     memory = config.average_epochs
     if not isinstance(memory, int | float) or isinstance(memory, bool) or memory < 0:

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from roomrec.errors import ConfigurationError
+from roomrec.sequences.dataset import ProcessedDataset
 from training.configuration import check_command_line, check_missing, one_sentence_errors
 from training.run_folder import LAST_CHECKPOINT
+from training.settings import require_dataset
 
 
 class ReplayedStep(NamedTuple):
@@ -35,6 +37,7 @@ def run(config: DictConfig) -> ReplayedStep:
 
     Raises:
         ConfigurationError: If there is no such file, or it does not lie in the folder of its run.
+        DatasetError: If the step needs the run's dataset, and that is missing or has changed.
         TrainingError: If the file holds something else.
     """
     check_missing(config)
@@ -45,26 +48,34 @@ def run(config: DictConfig) -> ReplayedStep:
     if not (folder / "config.yaml").exists():
         raise ConfigurationError(f"batch={path}: expected it in stopped/ of its run, but {folder} has no config.yaml")
     import torch
+    from hydra.utils import get_class
 
+    from roomrec.models.graph_two_tower import GraphTwoTower
     from training.assembly import make_module
     from training.callbacks.bad_loss import gradient_norm
     from training.modules.recommender import step_seed
-    from training.run_folder import spec_of_run
+    from training.run_folder import check_same_dataset, spec_of_run
     from training.saved_batch import load_batch
 
     saved = load_batch(path)
     run_config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(run_config, DictConfig)
     run_config.trainer.strategy = "auto"  # in one process, with whole tables
-    module = make_module(run_config, spec_of_run(folder))
     weights, weights_from = saved.weights, "the step itself"
     if weights is None and (folder / LAST_CHECKPOINT).exists():
         state = torch.load(folder / LAST_CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
         weights = {name[len("model.") :]: value for name, value in state.items() if name.startswith("model.")}
         weights_from = str(folder / LAST_CHECKPOINT)
-    elif weights is None:
-        weights, weights_from = dict(module.model.state_dict()), "the start of the run"
-    module.model.load_state_dict(weights)
+    dataset = None
+    if weights is None or get_class(run_config.model._target_) is GraphTwoTower:  # what saved weights do not tell
+        dataset_folder = require_dataset(run_config.dataset, Path(run_config.data_dir))
+        check_same_dataset(folder, dataset_folder)
+        dataset = ProcessedDataset.open(dataset_folder)
+    module = make_module(run_config, spec_of_run(folder), dataset=dataset)
+    if weights is None:
+        weights_from = "the start of the run"
+    else:
+        module.model.load_state_dict(weights)
     module.train()
     torch.manual_seed(step_seed(saved.seed, saved.global_step, saved.rank))
     with torch.autocast("cpu", torch.bfloat16, enabled=saved.precision.startswith("bf16")):

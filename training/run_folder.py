@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from roomrec.errors import ConfigurationError, DatasetError
 from roomrec.features.spec import FeatureSpec
@@ -30,6 +30,24 @@ BEST_CHECKPOINT: Final = Path("checkpoints/best.ckpt")
 
 RUN_VOCABULARY: Final = Path("vocabulary.parquet")
 """What the rows of the run's tables stand for; the dataset may have been made anew since."""
+
+
+_KEPT_BY_RESUMING: Final = (
+    "batches",
+    "negatives",
+    "loss",
+    "optimizer",
+    "trainer.tables.optimizer",
+    "trainer.tables.lr",
+    "trainer.tables.min_rows",
+    "seed",
+    "side_features",
+    "warmup_steps",
+    "average_epochs",
+    "validation.monitor",
+    "validation.max_queries",
+)
+"""Settings and sections that, beside the model's, decide what a step does or which epoch is the best."""
 
 
 class TrainingInterrupted(Exception):  # noqa: N818  not an error: the user asked for it
@@ -119,30 +137,34 @@ def describe_run(folder: Path, config: DictConfig, dataset: ProcessedDataset) ->
     return described
 
 
-def check_same_dataset(folder: Path, dataset: ProcessedDataset) -> None:
-    """Refuse to continue a run on another dataset than it began with.
+def check_same_dataset(folder: Path, dataset_folder: Path) -> None:
+    """Refuse to go on with a run on another dataset than it began with.
+
+    Args:
+        folder: The run's.
+        dataset_folder: Of the dataset there is now, wherever it lies.
 
     Raises:
-        DatasetError: If the vocabulary is another one.
+        DatasetError: If its content is not what the run was trained with.
     """
     began_with = json.loads((folder / "environment.json").read_text())["dataset"]
-    if began_with["vocabulary_fingerprint"] != dataset.vocabulary_fingerprint:
+    if began_with["fingerprint"] != dataset_fingerprint(dataset_folder):
         raise DatasetError(
-            f"{folder} was trained with the vocabulary of {began_with['folder']} as it was then; it has changed, so "
-            "the run cannot be continued: train anew under another name"
+            f"{folder} was trained with {began_with['folder']} as it was then, and {dataset_folder} holds something "
+            "else: preprocess the same log with the same settings again, or train anew under another name"
         )
 
 
-def check_same_model(folder: Path, config: DictConfig) -> None:
-    """Refuse to continue a run with another model than it began with: its weights would not fit.
+def check_same_settings(folder: Path, config: DictConfig) -> None:
+    """Refuse to go on with a run with other settings than it began with, where they decide about steps or checkpoints.
 
     Raises:
-        ConfigurationError: With what is different.
+        ConfigurationError: With the first that is different.
     """
-    for key, before, now in different_settings(folder, config, more=("average_epochs",)):
+    for key, before, now in different_settings(folder, config, more=_KEPT_BY_RESUMING):
         raise ConfigurationError(
-            f"resume=true with {key}={now}, but {folder} began with {before}: its weights belong to that model; "
-            "continue with the settings it began with, or train anew under another name"
+            f"resume=true with {key}={now}, but {folder} began with {before}: a run goes on at the very step only with "
+            "the settings it began with; pass those, or train anew under another name"
         )
 
 
@@ -152,17 +174,17 @@ def different_settings(folder: Path, config: DictConfig, *, more: tuple[str, ...
     Args:
         folder: Of the other run.
         config: Ours.
-        more: Settings to compare besides the model's.
+        more: Settings and sections to compare besides the model's.
     """
     other = OmegaConf.load(folder / "config.yaml")
     assert isinstance(other, DictConfig)
     there, here = (
-        _flat_settings(OmegaConf.to_container(each.model, resolve=True)) | {key: each.get(key) for key in more}
+        {name: value for key in ("model", *more) for name, value in _flat_settings(each, key).items()}
         for each in (other, config)
     )
     return [
         (key, there.get(key), here.get(key))
-        for key in sorted(there.keys() | here.keys())
+        for key in dict.fromkeys([*there, *here])
         if there.get(key) != here.get(key)
     ]
 
@@ -251,11 +273,9 @@ def trained_weights(state: dict[str, Any]) -> dict[str, Any]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def _flat_settings(section: Any, prefix: str = "model") -> dict[str, Any]:
-    """Settings of a section by dotted key."""
-    if not isinstance(section, dict):
-        return {prefix: section}
-    found: dict[str, Any] = {}
-    for key, value in section.items():
-        found |= _flat_settings(value, f"{prefix}.{key}")
-    return found
+def _flat_settings(config: DictConfig, key: str) -> dict[str, Any]:
+    """A setting, or all of a section, by dotted key."""
+    value = OmegaConf.select(config, key)
+    if isinstance(value, DictConfig):
+        return {name: found for part in value for name, found in _flat_settings(config, f"{key}.{part}").items()}
+    return {key: OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value}

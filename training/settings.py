@@ -52,8 +52,10 @@ def folder_of(name: Any, root: Path) -> Path | None:
     return next((folder for folder in (Path(str(name)), root / str(name)) if folder.is_dir()), None)
 
 
-def check_whole_number(config: DictConfig, key: str, *, at_least: int, optional: bool = False) -> None:
-    """Refuse anything but a whole number of at least ``at_least``, or null where it is optional.
+def check_whole_number(
+    config: DictConfig, key: str, *, at_least: int, at_most: int | None = None, optional: bool = False
+) -> None:
+    """Refuse anything but a whole number from ``at_least`` to ``at_most``, or null where it is optional.
 
     Raises:
         ConfigurationError: With the key and what was received.
@@ -61,10 +63,10 @@ def check_whole_number(config: DictConfig, key: str, *, at_least: int, optional:
     value = OmegaConf.select(config, key)
     if value is None and optional:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise ConfigurationError(
-            f"{key} is {value!r}: expected a whole number of at least {at_least}{' or null' if optional else ''}"
-        )
+    in_range = isinstance(value, int) and value >= at_least and (at_most is None or value <= at_most)
+    if isinstance(value, bool) or not in_range:
+        least = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+        raise ConfigurationError(f"{key} is {value!r}: expected a whole number {least}{' or null' if optional else ''}")
 
 
 def check_depths(config: DictConfig, key: str) -> None:

@@ -58,7 +58,7 @@ def run(config: DictConfig, *, callbacks: "Sequence[Callback]" = ()) -> Training
     folder, dataset, earlier = open_job(config)
 
     # What imports torch waits until here, so that a mistake is answered at once.
-    from training.assembly import compile_blocks, make_module, make_source
+    from training.assembly import check_fit, compile_blocks, make_module, make_source
     from training.callbacks.bad_loss import StopOnBadLoss
     from training.callbacks.forecast import Forecast
     from training.callbacks.full_ranking import FullRankingValidation
@@ -76,6 +76,7 @@ def run(config: DictConfig, *, callbacks: "Sequence[Callback]" = ()) -> Training
         ks=config.validation.ks,
     )
     module = make_module(config, dataset.spec, dataset=dataset)
+    check_fit(module, source)
     compile_blocks(module.model, mode=config.compile)
     with warnings.catch_warnings():
         silence_what_is_meant()

@@ -15,8 +15,9 @@ class RecommenderModule(LightningModule):
     Randomness of a step (dropout, dropped ids) is derived from seed, step and rank, so that a resumed run repeats it.
 
     Args:
-        model: Has ``training_vectors(batch)``.
-        loss: Takes user vectors, item vectors and the ``CandidateBatch`` that says who is compared with what.
+        model: Has ``training_vectors(batch)``, and ``batch_type`` that says of which batch.
+        loss: Takes user vectors, item vectors and candidates that say who is compared with what, of its
+            ``candidates_type``.
         optimizer: Makes the optimiser of parameters.
         seed: Seed of the run.
         warmup_steps: Over how many steps the learning rate rises from 0 to its value.

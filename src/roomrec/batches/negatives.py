@@ -39,6 +39,11 @@ class SampledNegatives(NamedTuple):
 class NegativeSampler(Protocol):
     """Draws negatives; a pure function of its arguments."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether the same draw does for everybody, whatever the positives."""
+        ...
+
     def sample(
         self, positive: Int64Array, at_ms: Int64Array, room: Int64Array, rng: np.random.Generator
     ) -> SampledNegatives:
@@ -53,6 +58,8 @@ class UniformNegatives:
         dataset: Where the items come from.
         num_negatives: N.
     """
+
+    shared = True
 
     def __init__(self, *, dataset: ProcessedDataset, num_negatives: int) -> None:
         self._kind = dataset.items.kind
@@ -85,6 +92,8 @@ class PopularityNegatives:
         exponent: 0 is uniform over the items ever chosen, 1 is by count.
     """
 
+    shared = True
+
     def __init__(self, *, dataset: ProcessedDataset, num_negatives: int, exponent: float) -> None:
         self._kind = dataset.items.kind
         weight = np.where(count_targets(dataset) > 0, np.maximum(count_targets(dataset), 1.0) ** exponent, 0.0)
@@ -113,6 +122,8 @@ class InBatchNegatives:
         dataset: Where the counts and the timeline come from.
         num_negatives: N, the most positives to use; a larger batch is subsampled.
     """
+
+    shared = False
 
     def __init__(self, *, dataset: ProcessedDataset, num_negatives: int) -> None:
         self._kind = dataset.items.kind
@@ -153,6 +164,8 @@ class MixedNegatives:
     Reference:
         Yang et al. 2020 (Mixed Negative Sampling), section 3.2.
     """
+
+    shared = False
 
     def __init__(self, *, dataset: ProcessedDataset, num_negatives: int, uniform_share: float) -> None:
         if not 0 < uniform_share < 1:
@@ -220,6 +233,11 @@ class AvailableNegatives:
         self._num_room_negatives = num_room_negatives
         self._sampling_rate = num_negatives / max(self._availability.mean_number(), 1.0)
         self._otherwise = None if dataset.knows_availability else otherwise(dataset=dataset)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the same draw does for everybody: that of the sampler for logs without availability may."""
+        return self._otherwise is not None and self._otherwise.shared
 
     def sample(
         self, positive: Int64Array, at_ms: Int64Array, room: Int64Array, rng: np.random.Generator

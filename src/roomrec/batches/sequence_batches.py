@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from roomrec.batches.batch import SequenceBatch
+from roomrec.batches.batch import CandidateBatch, SequenceBatch
 from roomrec.batches.candidates import collate_candidates
 from roomrec.batches.collate import collate_histories, collate_items, lay_out, places_in_batch, round_up_length
 from roomrec.batches.negatives import NegativeSampler
@@ -29,6 +29,9 @@ class SequenceBatches:
     Raises:
         DatasetError: If no training event follows another.
     """
+
+    batch_type = SequenceBatch
+    candidates_type = CandidateBatch
 
     def __init__(
         self,

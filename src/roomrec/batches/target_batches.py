@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from roomrec.batches.batch import TwoTowerBatch
+from roomrec.batches.batch import CandidateBatch, TwoTowerBatch
 from roomrec.batches.candidates import collate_candidates
 from roomrec.batches.collate import Stretches, lay_out
 from roomrec.batches.jagged import join_users_and_items
@@ -30,6 +30,9 @@ class TargetBatches:
     Raises:
         DatasetError: If no target has a history.
     """
+
+    batch_type = TwoTowerBatch
+    candidates_type = CandidateBatch
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import torch
 from roomrec.batches.batch import ChosenItems, TwoTowerBatch
 from roomrec.batches.collate import lay_out
 from roomrec.batches.jagged import join_users_and_items
-from roomrec.batches.negatives import NegativeSampler
+from roomrec.batches.negatives import NegativeSampler, known_items
 from roomrec.batches.sampler import Examples, LengthBuckets
 from roomrec.errors import ConfigurationError, DatasetError
 from roomrec.sequences.dataset import ProcessedDataset
@@ -26,14 +26,18 @@ class UserBatches:
 
     Args:
         dataset: What to learn from.
-        negatives: Where the items of the denominator come from; they have to be shared by the batch.
+        negatives: Where the items of the denominator come from: a sampler whose draw everybody shares.
         max_sequence_length: L, the most events of a history, the newest.
         batch_size: Users of a batch.
         seed: Fixes order and negatives.
 
     Raises:
-        DatasetError: If no user has a target.
+        ConfigurationError: If the sampler draws for each positive by itself.
+        DatasetError: If no user has a target, or not every item could have been chosen wherever another was.
     """
+
+    batch_type = TwoTowerBatch
+    candidates_type = ChosenItems
 
     def __init__(
         self,
@@ -44,6 +48,19 @@ class UserBatches:
         batch_size: int,
         seed: int,
     ) -> None:
+        if not negatives.shared:
+            raise ConfigurationError(
+                "batches of whole users compare everybody with the same items, and these negatives depend on the "
+                "positive: choose negatives=uniform or negatives=popularity, or a model with one target an example "
+                "(model=two_tower or model=sasrec, with batches of their own)"
+            )
+        kinds = np.unique(dataset.items.kind[known_items(dataset.items)])
+        if dataset.knows_availability or len(kinds) > 1:
+            has = "knows what was available when" if dataset.knows_availability else "has rooms beside products"
+            raise DatasetError(
+                "batches of whole users compare everybody with the same items, whenever and wherever, but the log "
+                f"{has}: choose model=two_tower or model=sasrec, with batches of their own"
+            )
         self._histories = dataset.histories
         self._items = dataset.items
         self._negatives = negatives
@@ -63,9 +80,6 @@ class UserBatches:
         Args:
             epoch: Counted from 0.
             step: Place in the epoch, below ``len(self)``.
-
-        Raises:
-            ConfigurationError: If the sampler draws for each positive by itself.
         """
         histories = self._histories
         rng = np.random.default_rng((self._seed, epoch, step))
@@ -77,11 +91,6 @@ class UserBatches:
         negatives = self._negatives.sample(
             item[:1], histories.occurred_at_ms[someone], histories.room_item_index[someone].astype(np.int64), rng
         )
-        if negatives.item.ndim != 1:
-            raise ConfigurationError(
-                "batches of whole users compare all of them with the same items, and negatives draws for each positive "
-                "by itself: choose negatives=uniform or popularity"
-            )
         distinct, place = np.unique(np.concatenate([item, negatives.item]), return_inverse=True)
         every_item = negatives.real is None
         return TwoTowerBatch(

@@ -17,6 +17,8 @@ class BinaryCrossEntropy(nn.Module):
         Kang & McAuley 2018 (SASRec), equation 6, with any number of negatives.
     """
 
+    candidates_type = CandidateBatch
+
     def forward(self, user_PD: Tensor, item_CD: Tensor, candidates: CandidateBatch) -> Tensor:
         """Return the mean loss of the positives.
 

@@ -25,8 +25,8 @@ class CosineContrastive(nn.Module):
 
     Args:
         margin: From which cosine on others are pushed away.
-        negative_weight: Of the others' mean excess. Far below the number of items offered: near it, positives, which are
-            among them, are pushed as hard as they are pulled.
+        negative_weight: Of the others' mean excess. Far below the number of items offered: near it, positives, which
+            are among them, are pushed as hard as they are pulled.
 
     Raises:
         ValueError: If the margin is outside -1 to 1 or the weight not above 0.
@@ -40,6 +40,8 @@ class CosineContrastive(nn.Module):
     Reference:
         Mao et al. 2021 (SimpleX), equation 4; here the mean is over all items offered instead of a sample a positive.
     """
+
+    candidates_type = ChosenItems
 
     def __init__(self, *, margin: float, negative_weight: float) -> None:
         super().__init__()
@@ -73,6 +75,22 @@ class CosineContrastive(nn.Module):
         )
         chosen_BD = torch.zeros_like(user_BD).index_add(0, candidates.positive_user, item_CD[candidates.positive])
         return 1.0 - (user_BD * chosen_BD).sum() / num_positives + self.negative_weight * excess
+
+    def floor(self, candidates: ChosenItems, *, num_items: int) -> float:
+        """Return what the loss cannot fall below: a positive that is offered is pushed back to the margin, too.
+
+        With one positive a user it is what perfect vectors come to.
+
+        Args:
+            candidates: What each user chose, and the items offered.
+            num_items: C.
+        """
+        positive, offered, log_q_N = candidates.positive, candidates.negative, candidates.negative_log_q
+        if offered is None:
+            offered = torch.arange(num_items, device=positive.device)
+        share_N = (torch.zeros(len(offered), device=positive.device) if log_q_N is None else -log_q_N).softmax(dim=0)
+        share_C = share_N.new_zeros(num_items).index_add(0, offered, share_N)
+        return (1.0 - self.margin) * float((self.negative_weight * share_C[positive]).clamp(max=1.0).mean())
 
 
 class _MeanExcess(torch.autograd.Function):

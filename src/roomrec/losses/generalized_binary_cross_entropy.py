@@ -27,6 +27,8 @@ class GeneralizedBinaryCrossEntropy(nn.Module):
         divided by the number of terms of a positive.
     """
 
+    candidates_type = CandidateBatch
+
     def __init__(self, *, calibration: float) -> None:
         super().__init__()
         if not 0.0 <= calibration <= 1.0:

@@ -26,6 +26,8 @@ class HardestSoftmax(nn.Module):
         Zhang et al. 2013 (dynamic negative sampling): the highest scored of a uniform sample.
     """
 
+    candidates_type = CandidateBatch
+
     def __init__(self, *, num_hardest: int) -> None:
         super().__init__()
         if num_hardest < 1:

@@ -21,6 +21,8 @@ class Softmax(nn.Module):
         Jean et al. 2015; logQ correction as in Yi et al. 2019 (RecSys), equation 3.
     """
 
+    candidates_type = CandidateBatch
+
     def forward(self, user_PD: Tensor, item_CD: Tensor, candidates: CandidateBatch) -> Tensor:
         """Return the mean loss of the positives.
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from roomrec.batches.batch import ChosenItems
 
+LARGEST_LOGIT: Final = 80.0
+"""Whose exponential float32 holds, and a sum of thousands of them; e to the 89 is infinite."""
+
 _USERS_AT_ONCE: Final = 256
 _ITEMS_AT_ONCE: Final = 4096
 _SUM_COLUMNS: Final = 16
@@ -19,8 +22,12 @@ _SUM_COLUMNS: Final = 16
 class UserSoftmax(nn.Module):
     """Mean cross-entropy of all positives, the denominator computed once for each user.
 
-    It equals the full softmax loss of every single positive, a positive among its own negatives included, and costs as
-    much as one positive a user. Needs logits below 80, as bounded vectors over a temperature give.
+    Where all items are offered it equals the full softmax loss of every single positive, and costs as much as one
+    positive a user. Where they are sampled, a positive is in its denominator only if it was drawn, and with a sampler
+    that is not uniform the value lacks a constant, so it may fall below 0; gradients know nothing of either.
+
+    Exponentials are taken as they are: logits must lie within ``LARGEST_LOGIT`` of 0, as those of unit vectors over a
+    temperature of 0.0125 and more do.
 
     Example:
         >>> chosen = ChosenItems(torch.tensor([0, 1]), torch.tensor([0, 0]), None, None)
@@ -31,6 +38,8 @@ class UserSoftmax(nn.Module):
         Liang et al. 2018 (Mult-VAE), equation 2, with a linear decoder; Wu et al. 2022 (On the Effectiveness of Sampled
         Softmax Loss for Item Recommendation) for cosines over a temperature.
     """
+
+    candidates_type = ChosenItems
 
     def forward(self, user_BD: Tensor, item_CD: Tensor, candidates: ChosenItems) -> Tensor:
         """Return the mean loss of the positives.

@@ -94,6 +94,8 @@ class GraphTwoTower(nn.Module):
         Sampled Softmax Loss for Item Recommendation).
     """
 
+    batch_type = TwoTowerBatch
+
     _own: Tensor
     _told: Tensor
     _product: Tensor

@@ -129,6 +129,8 @@ class SASRec(nn.Module):
         in the history has the vector it has as an item.
     """
 
+    batch_type = SequenceBatch
+
     def __init__(
         self,
         *,

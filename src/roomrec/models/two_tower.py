@@ -142,6 +142,8 @@ class TwoTower(nn.Module):
         and the logQ correction (done by the caller).
     """
 
+    batch_type = TwoTowerBatch
+
     def __init__(
         self,
         *,

@@ -1,11 +1,21 @@
 """Batches of whole users."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from roomrec.batches.negatives import AvailableNegatives, PopularityNegatives, UniformNegatives
+from roomrec.batches.negatives import (
+    AvailableNegatives,
+    InBatchNegatives,
+    MixedNegatives,
+    PopularityNegatives,
+    UniformNegatives,
+)
 from roomrec.batches.user_batches import UserBatches
 from roomrec.errors import ConfigurationError, DatasetError
+from roomrec.features.as_of import PRODUCT_KIND
+from roomrec.ids import FIRST_INDEX
 from roomrec.sequences.dataset import ProcessedDataset
 from tests.worlds import write_shop
 
@@ -81,12 +91,46 @@ def test_an_epoch_shows_every_user_once_and_the_next_in_another_order(tmp_path):
     assert orders[0] != orders[1]
 
 
-def test_negatives_of_one_positive_are_refused(live_dataset):
-    dataset = ProcessedDataset.open(live_dataset)
-    negatives = AvailableNegatives(dataset=dataset, num_negatives=3, num_room_negatives=0, otherwise=None)
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(InBatchNegatives, num_negatives=4),
+        partial(MixedNegatives, num_negatives=4, uniform_share=0.5),
+        partial(
+            AvailableNegatives,
+            num_negatives=4,
+            num_room_negatives=0,
+            otherwise=partial(InBatchNegatives, num_negatives=4),
+        ),
+    ],
+)
+def test_negatives_that_depend_on_the_positive_are_refused(tmp_path, make):
+    dataset = open_shop(tmp_path)
+    with pytest.raises(ConfigurationError, match="choose negatives=uniform or negatives=popularity"):
+        UserBatches(dataset=dataset, negatives=make(dataset=dataset), max_sequence_length=9, batch_size=9, seed=0)
+
+
+def test_what_is_uniform_where_availability_is_unknown_is_shared(tmp_path):
+    dataset = open_shop(tmp_path)
+    otherwise = partial(UniformNegatives, num_negatives=100)
+    negatives = AvailableNegatives(dataset=dataset, num_negatives=4, num_room_negatives=0, otherwise=otherwise)
     source = UserBatches(dataset=dataset, negatives=negatives, max_sequence_length=9, batch_size=9, seed=0)
-    with pytest.raises(ConfigurationError, match="choose negatives=uniform or popularity"):
-        source.batch(0, 0)
+    assert source.batch(0, 0).candidates.negative is None
+
+
+def test_a_log_that_knows_availability_is_refused(live_dataset):
+    with pytest.raises(DatasetError, match="log knows what was available when: choose model=two_tower or model=sasrec"):
+        batches(ProcessedDataset.open(live_dataset))
+
+
+def test_a_log_of_rooms_and_products_is_refused(live_dataset):
+    dataset = ProcessedDataset.open(live_dataset)
+    dataset.summary["knows_availability"] = False
+    kind, product = dataset.items.kind.copy(), dataset.items.product.copy()
+    kind[4], product[4, 0] = PRODUCT_KIND, FIRST_INDEX
+    dataset.items = dataset.items._replace(kind=kind, product=product)
+    with pytest.raises(DatasetError, match="log has rooms beside products: choose model=two_tower or model=sasrec"):
+        batches(dataset)
 
 
 def test_a_log_without_training_targets_is_refused(tmp_path):

@@ -97,3 +97,19 @@ def test_under_autocast_loss_and_gradients_are_close_in_float32():
 def test_senseless_settings_are_named(settings, named):
     with pytest.raises(ValueError, match=named):
         CosineContrastive(margin=settings[0], negative_weight=settings[1])
+
+
+@pytest.mark.parametrize(
+    ("weight", "positive", "offered", "floor"),
+    [
+        (2.0, [1], None, 0.3 * 0.5),  # of four items one is the positive: half of what exceeds the margin is left
+        (9.0, [1], None, 0.3),  # it is pushed back to the margin
+        (2.0, [1, 3], [0, 1, 2, 2], 0.3 * 0.25),  # the second is not offered
+    ],
+)
+def test_what_perfect_vectors_come_to(weight, positive, offered, floor):
+    loss, batch = CosineContrastive(margin=0.7, negative_weight=weight), chosen(positive, range(len(positive)), offered)
+    assert loss.floor(batch, num_items=4) == pytest.approx(floor)
+    cosine = 0.7 if floor == 0.3 else 1.0
+    users = torch.eye(5)[positive] * cosine + torch.eye(5)[4] * (1.0 - cosine**2) ** 0.5
+    assert loss(users, torch.eye(5)[:4], batch).item() == pytest.approx(floor, abs=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from roomrec.batches.batch import ChosenItems
-from roomrec.losses.user_softmax import UserSoftmax
+from roomrec.losses.user_softmax import LARGEST_LOGIT, UserSoftmax
 
 
 def chosen(positive, user, negative=None, log_q=None) -> ChosenItems:
@@ -81,3 +81,17 @@ def test_under_autocast_it_is_close_and_gives_float32():
     for gradient, exact in zip(torch.autograd.grad(loss, (users, items)), expected, strict=True):
         assert gradient.dtype == torch.float32
         torch.testing.assert_close(gradient, exact, rtol=0.05, atol=3e-3)
+
+
+def test_the_largest_logits_are_summed_without_loss():
+    # A full house of the largest logit, and another user with all at its opposite.
+    users, items = torch.tensor([[LARGEST_LOGIT], [-LARGEST_LOGIT]], requires_grad=True), torch.ones(3000, 1)
+    loss = UserSoftmax()(users, items, chosen([0, 1], [0, 1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(8.006368, abs=1e-4)  # log 3000
+    assert torch.isfinite(users.grad).all()
+
+
+def test_a_positive_that_was_not_drawn_is_not_in_the_denominator():
+    loss = UserSoftmax()(torch.ones(1, 1), torch.tensor([[5.0], [1.0]]), chosen([0], [0], [1, 1]))
+    assert loss.item() == pytest.approx(1.0 + 0.693147 - 5.0, abs=1e-5)
