@@ -228,7 +228,10 @@ class TwoTower(nn.Module):
             & (torch.rand(values.shape, device=values.device) < self.id_dropout_rate)
         )
         return KeyedJaggedTensor(
-            keys=features.keys(), values=values.masked_fill(dropped, OOV_INDEX), lengths=features.lengths()
+            keys=features.keys(),
+            values=values.masked_fill(dropped, OOV_INDEX),
+            lengths=features.lengths(),
+            length_per_key=features.length_per_key(),  # or the device is asked, and waited for
         )
 
 
