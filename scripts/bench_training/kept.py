@@ -1,6 +1,7 @@
 """What was measured, kept as JSON so that an interrupted comparison goes on with what is missing."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +27,12 @@ class Kept(NamedTuple):
         path.with_suffix(".new").write_text(json.dumps({"asked": asked, "found": found}, indent=2))
         path.with_suffix(".new").replace(path)
 
-    def drop(self, contender: str) -> list[str]:
-        """Forget everything of one contender; return the names of what was there."""
+    def drop(self, contender: str, *, data: Collection[str]) -> list[str]:
+        """Forget everything of one contender on some data sets; return the names of what was there."""
         dropped = []
         for path in sorted(self.folder.glob("*.json")):
-            if path.stem.split(".")[-1] == contender:
+            parts = path.stem.split(".")
+            if parts[-1] == contender and parts[1] in data:
                 path.unlink()
                 dropped.append(path.stem)
         return dropped

@@ -191,12 +191,14 @@ class TestKept:
         assert kept.get("speed.beauty.rectools", asked={"seed": 0, "sizes": (1, 2)}) == {"steps": 3}
         assert kept.get("speed.beauty.rectools", asked={"seed": 1, "sizes": (1, 2)}) is None
 
-    def test_one_contender_is_forgotten(self, tmp_path):
+    def test_one_contender_is_forgotten_on_the_data_sets_named(self, tmp_path):
         kept = Kept(tmp_path)
-        for name in ("speed.beauty.roomrec", "speed.beauty.roomrec-bf16", "quality.beauty.roomrec"):
+        names = ("speed.beauty.roomrec", "quality.beauty.roomrec", "speed.beauty.roomrec-bf16", "speed.ml1m.roomrec")
+        for name in names:
             kept.put(name, {}, asked={})
-        assert kept.drop("roomrec") == ["quality.beauty.roomrec", "speed.beauty.roomrec"]
+        assert kept.drop("roomrec", data=["beauty"]) == ["quality.beauty.roomrec", "speed.beauty.roomrec"]
         assert kept.get("speed.beauty.roomrec-bf16", asked={}) == {}
+        assert kept.get("speed.ml1m.roomrec", asked={}) == {}
 
 
 class Worker:
