@@ -15,9 +15,23 @@ from training.configuration import CONFIGS
 ROOT: Final = Path(__file__).resolve().parents[2]
 """The checkout."""
 
+MAKING_CODE: Final = {
+    "simulate": ("src/roomrec/events/*.py", "src/roomrec/simulator/*.py", "training/simulate.py"),
+    "preprocess": (
+        "src/roomrec/events/**/*.py",
+        "src/roomrec/features/*.py",
+        "src/roomrec/ids.py",
+        "src/roomrec/sequences/*.py",
+        "training/preprocess.py",
+        "training/preprocessing/*.py",
+    ),
+}
+"""What decides about a folder made, by the job that makes it."""
+
 TRAINING_CODE: Final = (
     "src/roomrec/batches/*.py",
     "src/roomrec/features/*.py",
+    "src/roomrec/ids.py",
     "src/roomrec/losses/*.py",
     "src/roomrec/models/*.py",
     "src/roomrec/sequences/*.py",
@@ -27,8 +41,12 @@ TRAINING_CODE: Final = (
     "training/trainer.py",
     "training/modules/*.py",
     "training/callbacks/full_ranking.py",
+    "src/roomrec/metrics/*.py",
+    "training/evaluation/candidates.py",
+    "training/evaluation/encoder_scorer.py",
+    "training/evaluation/ranking.py",
 )
-"""What decides about a trained model."""
+"""What decides about a trained model, the choice of its best epoch included."""
 
 MEASURING_CODE: Final = (
     "src/roomrec/metrics/*.py",
@@ -55,6 +73,21 @@ def code_fingerprint(patterns: Iterable[str], *, root: Path = ROOT) -> str:
     """
     files = sorted({file for pattern in patterns for file in root.glob(pattern)})
     return fingerprint([[file.relative_to(root).as_posix(), _meaning(file.read_text())] for file in files])
+
+
+def files_fingerprint(place: Path) -> str:
+    """Return a fingerprint of a file, or of all files below a folder: their places in it and their bytes.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+    """
+    files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    found = []
+    for file in files:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        found.append([file.relative_to(place).as_posix(), digest])
+    return fingerprint(found)
 
 
 def composed(config_name: str, overrides: list[str]) -> dict[str, Any]:

@@ -9,7 +9,13 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 
 from roomrec.sequences.dataset import ProcessedDataset
-from scripts.bench_quality.fingerprints import MEASURING_CODE, code_fingerprint, composed, fingerprint
+from scripts.bench_quality.fingerprints import (
+    MEASURING_CODE,
+    code_fingerprint,
+    composed,
+    files_fingerprint,
+    fingerprint,
+)
 from scripts.bench_quality.runs import Asked
 from scripts.bench_quality.table import DataSet
 from training.configuration import CONFIGS
@@ -49,7 +55,10 @@ class Measuring:
     def baselines(self) -> list[Row]:
         """Measure every baseline, and the truth where it is known."""
         config = composed("evaluate", ["baselines=all", "run=none"])["baselines"]
-        names = list(config) + (["truth"] if self._data.truth else [])
+        names = list(config)
+        if self._data.truth:
+            names.append("truth")
+            config["truth"] = files_fingerprint(self._work / "truth" / self._data.truth)
         rows: list[Row] = []
         for name in names:
             rows += self._kept(name, [config.get(name)], lambda name=name: self._one(name))
@@ -59,7 +68,13 @@ class Measuring:
         """Measure a finished run, and its blends with baselines, fitted on the validation split."""
         blended = self._data.hybrid if asked.dataset == self._data.asked_on else []
         settings = composed("evaluate", ["baselines=all", "run=none"])
-        described = [asked.wanted, asked.code, blended, {name: settings["baselines"][name] for name in blended}]
+        described = [
+            asked.wanted,
+            asked.code,
+            blended,
+            {name: settings["baselines"][name] for name in blended},
+            settings["hybrid"],
+        ]
         return self._kept(asked.name, described, lambda: self._measure(self._scorers_of(asked, blended)))
 
     @cached_property

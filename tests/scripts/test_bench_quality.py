@@ -3,12 +3,15 @@
 import json
 import signal
 import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
 
 import pytest
 
 from scripts.bench_quality import fingerprints, report, runs
 from scripts.bench_quality.runs import Asked
-from scripts.bench_quality.table import Claim, DataSet, read_table
+from scripts.bench_quality.table import Claim, DataSet, Making, read_table
 from training.run_folder import BEST_CHECKPOINT, LAST_CHECKPOINT
 
 ENTRY = """
@@ -79,10 +82,53 @@ class TestFingerprints:
         file.write_text("def f():\n    return 2\n")
         assert found[0] == found[1] != fingerprints.code_fingerprint(["*.py"], root=tmp_path)
 
+    def test_a_file_stands_for_its_bytes_a_folder_for_its_files(self, tmp_path):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "log.txt").write_text("1 2 3\n")
+        kept = fingerprints.files_fingerprint(tmp_path / "a")
+        assert kept == fingerprints.files_fingerprint(tmp_path / "b")
+        (tmp_path / "b" / "log.txt").write_text("1 2 4\n")
+        assert kept != fingerprints.files_fingerprint(tmp_path / "b")
+        one, other = (fingerprints.files_fingerprint(tmp_path / name / "log.txt") for name in ("a", "b"))
+        assert one != other
+
     def test_where_a_run_lies_makes_no_difference_its_seed_does(self):
         config = fingerprints.composed("train", ["dataset=a", "seed=1"])
         assert config == fingerprints.composed("train", ["dataset=a", "seed=1", "name=x", "resume=true", "data_dir=/y"])
         assert config != fingerprints.composed("train", ["dataset=a", "seed=2"])
+
+
+class TestMake:
+    def test_a_folder_is_made_anew_when_its_files_or_the_folder_before_it_change(self, tmp_path, monkeypatch):
+        loader = SourceFileLoader("bench_quality_command", str(Path(runs.__file__).parents[1] / "bench-quality"))
+        command = module_from_spec(spec_from_loader(loader.name, loader))
+        loader.exec_module(command)
+        work, log, made = tmp_path / "work", tmp_path / "log.txt", []
+
+        def run_job(job, settings, **_):
+            made.append(job)
+            (work / {"simulate": "events", "preprocess": "processed"}[job] / "shop").mkdir(parents=True, exist_ok=True)
+
+        monkeypatch.setattr(command.runs, "run_job", run_job)
+
+        def make(rate: str) -> list[str]:
+            made.clear()
+            jobs = (
+                Making("simulate", "shop", [f"rate={rate}"]),
+                Making("preprocess", "shop", [f"source.path={log}", f"events={work / 'events' / 'shop'}"]),
+            )
+            before = ""
+            for job in jobs:
+                before = command.make(job, before, work, lambda line: None)
+            return made.copy()
+
+        log.write_text("1 2 3\n")
+        assert make("1") == ["simulate", "preprocess"]
+        assert make("1") == []
+        assert make("2") == ["simulate", "preprocess"]
+        log.write_text("1 2 4\n")
+        assert make("2") == ["preprocess"]
 
 
 def asked(**changed: str) -> Asked:
