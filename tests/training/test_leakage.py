@@ -157,6 +157,16 @@ def test_leave_one_out_is_checked_in_the_middle_of_the_log(tmp_path):
     assert found["compared"]["history_events"] > 100
 
 
+def test_what_a_user_had_before_may_be_asked_when_the_end_of_his_history_moves(tmp_path):
+    # Repeats are no targets of training but may be held out, and with another future another event is held out.
+    rng = random.Random(0)
+    lines = [f"{user} {' '.join(str(rng.randrange(1, 6)) for _ in range(8))}" for user in range(1, 201)]
+    (tmp_path / "log.txt").write_text("\n".join(lines) + "\n")
+    settings = {"source": "s3rec_text", "source.path": tmp_path / "log.txt"}
+    found = preprocess.run(config_of("preprocess", output_dir=tmp_path, name="out", **settings))["leakage"]
+    assert 100 < found["compared"]["labels"] < found["compared"]["history_events"]
+
+
 def test_only_the_future_is_shuffled():
     count = 400
     columns = {name: [None] * count for name in STAGED_SCHEMA.names}

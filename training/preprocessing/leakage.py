@@ -87,7 +87,7 @@ def check_features(
     for what, (before, after) in compared.items():
         if before != after:
             raise DatasetError(_leak(what, before, after, at_ms))
-    labels = [] if label_window_ms is None else [_settled(view, at_ms - label_window_ms) for view in views]
+    labels = [] if label_window_ms is None else _settled(was, altered, at_ms - label_window_ms)
     if labels and labels[0] != labels[1]:
         raise DatasetError(_leak("labels", *labels, at_ms))
     return {
@@ -211,6 +211,8 @@ class _View(NamedTuple):
     vocabulary: list[str]
     labels: list[bool]
     """of each event of ``histories``"""
+    splits: list[int]
+    """of each event of ``histories``"""
 
 
 def _as_of(known: Known, past: pa.Table, at_ms: int) -> _View:
@@ -232,15 +234,23 @@ def _as_of(known: Known, past: pa.Table, at_ms: int) -> _View:
         availability=_availability(known.availability, names, rooms, at_ms),
         vocabulary=[known.vocabulary_fingerprint] if known.vocabulary_fingerprint else [],
         labels=flat.target[before].tolist(),
+        splits=flat.split[before].tolist(),
     )
 
 
-def _settled(view: _View, until_ms: int) -> list[tuple[Any, ...]]:
-    """Events whose labels are final, with their labels: only an enter waits for its window to be over."""
+def _settled(was: _View, altered: _View, until_ms: int) -> list[list[tuple[Any, ...]]]:
+    """Events whose labels are final, with their labels in both views: only an enter waits for its window to be over.
+
+    A split that is counted from a user's end moves with it, and what is asked is labelled by other rules than what is
+    trained on, so an event counts where it is in the same split.
+    """
+    kept = [
+        before == after and (event[2] != _ENTER or event[1] <= until_ms)
+        for event, before, after in zip(was.histories, was.splits, altered.splits, strict=True)
+    ]
     return [
-        (*event, label)
-        for event, label in zip(view.histories, view.labels, strict=True)
-        if event[2] != _ENTER or event[1] <= until_ms
+        [(*event, label) for event, label, counts in zip(view.histories, view.labels, kept, strict=True) if counts]
+        for view in (was, altered)
     ]
 
 
