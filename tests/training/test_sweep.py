@@ -12,6 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 from pytorch_lightning import Callback
 
@@ -23,6 +24,7 @@ from training import trainer as trainer_module
 from training.configuration import CONFIGS, check_overrides
 from training.run_folder import TrainingInterrupted
 from training.sweep import run
+from training.sweeping import study as study_module
 from training.sweeping.space import parse_space, space_from_words
 from training.sweeping.study import CONTINUES, best_first, claim_trial, open_study
 
@@ -171,6 +173,34 @@ def test_a_trial_whose_process_was_killed_is_continued_by_the_next(tmp_path):
     assert claim() is None
     assert [(trial.number, trial.value) for trial in best_first(study)] == [(1, 0.75), (2, 0.5)]
     assert best_first(study)[1].intermediate_values == {0: 0.25}
+
+
+def test_a_trial_that_ends_while_abandoned_ones_are_looked_for_stays_complete(tmp_path, monkeypatch):
+    sweep_study = open_study(tmp_path, direction="maximize")
+
+    def claim():
+        return claim_trial(
+            sweep_study,
+            tmp_path,
+            {"lr": FloatDistribution(0.0, 1.0)},
+            num_trials=9,
+            make_sampler=lambda number: RandomSampler(seed=number),
+        )
+
+    first = claim()
+    first.lock.release()
+    lock_of = study_module._lock_of
+
+    def lock_after_the_end(folder, number):
+        if number == first.trial.number:
+            sweep_study.tell(number, 0.5, skip_if_finished=True)
+        return lock_of(folder, number)
+
+    monkeypatch.setattr(study_module, "_lock_of", lock_after_the_end)
+    second = claim()
+    assert second.trial.number == 1
+    states = [trial.state for trial in sweep_study.get_trials(deepcopy=False)]
+    assert states == [TrialState.COMPLETE, TrialState.RUNNING]
 
 
 def test_a_sweep_is_not_lost_or_mixed_up_by_accident(markov_dataset, tmp_path):

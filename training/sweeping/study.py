@@ -124,7 +124,9 @@ def _queue_abandoned_trials(study: optuna.Study, folder: Path) -> None:
             lock.acquire(timeout=0)
         except Timeout:
             continue
-        queue_again(study, trial)
+        # whoever held the lock may have finished since the trials were listed
+        if study.get_trials(deepcopy=False)[trial.number].state == TrialState.RUNNING:
+            queue_again(study, trial)
         lock.release()
 
 
