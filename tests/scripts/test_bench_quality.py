@@ -115,8 +115,8 @@ class TestMake:
         def make(rate: str) -> list[str]:
             made.clear()
             jobs = (
-                Making("simulate", "shop", [f"rate={rate}"]),
-                Making("preprocess", "shop", [f"source.path={log}", f"events={work / 'events' / 'shop'}"]),
+                Making("simulate", "shop", [f"world.new_streamer_rate={rate}"]),
+                Making("preprocess", "shop", ["source=s3rec_text", f"source.path={log}"]),
             )
             before = ""
             for job in jobs:
@@ -124,11 +124,11 @@ class TestMake:
             return made.copy()
 
         log.write_text("1 2 3\n")
-        assert make("1") == ["simulate", "preprocess"]
-        assert make("1") == []
-        assert make("2") == ["simulate", "preprocess"]
+        assert make(".1") == ["simulate", "preprocess"]
+        assert make(".1") == []
+        assert make(".2") == ["simulate", "preprocess"]
         log.write_text("1 2 4\n")
-        assert make("2") == ["preprocess"]
+        assert make(".2") == ["preprocess"]
 
 
 def asked(**changed: str) -> Asked:

@@ -107,7 +107,7 @@ def round_up_length(longest: int, *, at_most: int) -> int:
     """Round a length up to one of eight between any two powers of two, so that few lengths occur.
 
     What prepares something for each shape (oneDNN's kernels, an allocator's blocks, a compiled graph) then prepares it
-    once; at most an eighth of a batch is padding for it, a thirtieth on average.
+    once; at most an eighth of a batch is padding for it.
 
     Args:
         longest: At least 1.

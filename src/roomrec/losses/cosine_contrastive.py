@@ -109,7 +109,13 @@ class _MeanExcess(torch.autograd.Function):
         beside_N = item_ND.new_zeros(len(item_ND), _COUNT_COLUMNS)
         beside_N[:, 0] = 1.0
         summed_ND = torch.cat([item_ND, beside_N], dim=1) * (share_N * len(share_N))[:, None]
-        blocks = list(zip(_blocks_of(item_ND.to(dtype)), _blocks_of(summed_ND.to(dtype)), strict=True))
+        blocks = list(
+            zip(
+                torch.split(item_ND.to(dtype), _ITEMS_AT_ONCE),
+                torch.split(summed_ND.to(dtype), _ITEMS_AT_ONCE),
+                strict=True,
+            )
+        )
         by_user_BD, by_item_ND = torch.empty_like(user_BD), torch.zeros_like(item_ND)
         excess = user_BD.new_zeros(())
         for first in range(0, len(user_BD), _USERS_AT_ONCE):
@@ -117,7 +123,9 @@ class _MeanExcess(torch.autograd.Function):
             user_RD, weight_R1 = user_BD[rows], weight_B[rows, None] / len(share_N)
             pushing_RD = (user_RD * weight_R1).to(dtype)
             sums_RD = user_BD.new_zeros(len(user_RD), summed_ND.shape[1])
-            for (plain_ND, widened_ND), by_block_ND in zip(blocks, _blocks_of(by_item_ND), strict=True):
+            for (plain_ND, widened_ND), by_block_ND in zip(
+                blocks, torch.split(by_item_ND, _ITEMS_AT_ONCE), strict=True
+            ):
                 above_RN = (user_RD.to(dtype) @ plain_ND.T).gt_(margin)
                 sums_RD += above_RN @ widened_ND
                 by_block_ND += above_RN.T @ pushing_RD
@@ -132,7 +140,3 @@ class _MeanExcess(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_user_BD, by_item_ND = ctx.saved_tensors
         return gradients[0] * by_user_BD, gradients[0] * by_item_ND, None, None, None, None
-
-
-def _blocks_of(item_ND: Tensor) -> list[Tensor]:
-    return [item_ND[first : first + _ITEMS_AT_ONCE] for first in range(0, len(item_ND), _ITEMS_AT_ONCE)]

@@ -77,7 +77,13 @@ class _LogSumExp(torch.autograd.Function):
         if log_q_N is not None:
             summed_ND = summed_ND * torch.exp(-log_q_N - (-log_q_N).max())[:, None]
         scale_N = summed_ND[:, -_SUM_COLUMNS]
-        blocks = list(zip(_blocks_of(item_ND.to(dtype)), _blocks_of(summed_ND.to(dtype)), strict=True))
+        blocks = list(
+            zip(
+                torch.split(item_ND.to(dtype), _ITEMS_AT_ONCE),
+                torch.split(summed_ND.to(dtype), _ITEMS_AT_ONCE),
+                strict=True,
+            )
+        )
         by_user_BD, by_item_ND = torch.empty_like(user_BD), torch.zeros_like(item_ND)
         loss = user_BD.new_zeros(())
         for first in range(0, len(user_BD), _USERS_AT_ONCE):
@@ -93,7 +99,7 @@ class _LogSumExp(torch.autograd.Function):
             pull_R1 = (weight_B[rows] / total_R)[:, None]
             by_user_BD[rows] = sums_RD[:, :-_SUM_COLUMNS] * pull_R1
             pulling_RD = (user_RD * pull_R1).to(dtype)
-            for share_RN, by_block_ND in zip(shares, _blocks_of(by_item_ND), strict=True):
+            for share_RN, by_block_ND in zip(shares, torch.split(by_item_ND, _ITEMS_AT_ONCE), strict=True):
                 by_block_ND += share_RN.T @ pulling_RD
             loss += (weight_B[rows] * total_R.log()).sum()
         if log_q_N is not None:
@@ -105,7 +111,3 @@ class _LogSumExp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         by_user_BD, by_item_ND = ctx.saved_tensors
         return gradients[0] * by_user_BD, gradients[0] * by_item_ND, None, None, None
-
-
-def _blocks_of(item_ND: Tensor) -> list[Tensor]:
-    return [item_ND[first : first + _ITEMS_AT_ONCE] for first in range(0, len(item_ND), _ITEMS_AT_ONCE)]

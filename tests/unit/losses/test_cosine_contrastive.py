@@ -6,15 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from roomrec.batches.batch import ChosenItems
 from roomrec.losses.cosine_contrastive import CosineContrastive
-
-
-def chosen(positive, user, negative=None, log_q=None) -> ChosenItems:
-    return ChosenItems(
-        torch.tensor(positive),
-        torch.tensor(user),
-        None if negative is None else torch.tensor(negative),
-        None if log_q is None else torch.tensor(log_q),
-    )
+from tests.unit.losses.whole_users import chosen
 
 
 def test_numbers_by_hand():

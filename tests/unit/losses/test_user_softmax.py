@@ -5,15 +5,7 @@ import torch
 
 from roomrec.batches.batch import ChosenItems
 from roomrec.losses.user_softmax import LARGEST_LOGIT, UserSoftmax
-
-
-def chosen(positive, user, negative=None, log_q=None) -> ChosenItems:
-    return ChosenItems(
-        torch.tensor(positive),
-        torch.tensor(user),
-        None if negative is None else torch.tensor(negative),
-        None if log_q is None else torch.tensor(log_q),
-    )
+from tests.unit.losses.whole_users import chosen
 
 
 def test_numbers_by_hand():
