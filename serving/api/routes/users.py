@@ -1,0 +1,32 @@
+"""What is known of a viewer, and its removal."""
+
+from fastapi import FastAPI, HTTPException, Response
+
+from roomrec.events.schema import MAX_ID_LENGTH
+from serving.api import messages
+from serving.api.routes.answers import REFUSED, json_answer, wrong_field
+from serving.deployments.endpoint import Endpoint
+
+
+def add_users(api: FastAPI, endpoint: Endpoint) -> None:
+    """Add the routes about one viewer."""
+
+    @api.get(
+        "/v1/users/{user_id:path}",  # an id may hold a slash
+        tags=["users"],
+        response_model=messages.UserResponse,
+        responses={404: {"model": messages.Problem, "description": "Nothing is known of this viewer"}},
+    )
+    async def user(user_id: str) -> Response:
+        """Return what the state knows of a viewer."""
+        known = endpoint.user(user_id) if 0 < len(user_id) <= MAX_ID_LENGTH else None
+        if known is None:
+            raise HTTPException(404, "nothing is known of this viewer")
+        return json_answer(known)
+
+    @api.delete("/v1/users/{user_id:path}", tags=["users"], response_model=messages.ErasureReceipt, responses=REFUSED)
+    async def erase_user(user_id: str) -> Response:
+        """Remove a viewer from state and event log, and return a receipt."""
+        if not 0 < len(user_id) <= MAX_ID_LENGTH:
+            return wrong_field("user_id", f"user_id must have 1 to {MAX_ID_LENGTH} characters", where="path")
+        return json_answer(await endpoint.erase_user(user_id))
