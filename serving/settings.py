@@ -29,6 +29,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         max_events: Most events in one body.
         poll_ms: How often a replica looks for a new champion and for events whose writer died.
         state_bytes: Most bytes the state's file may grow to.
+        access: File that says which keys and tokens may use which routes; empty for none.
+        open_access: Whether an endpoint without such a file may listen on more than this machine.
+        pseudonym_key_file: File with the key that turns user ids into pseudonyms; empty leaves them as they are.
     """
 
     registry: str = "data/registry"
@@ -43,6 +46,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_events: int = 10_000
     poll_ms: int = 500
     state_bytes: int = 64 << 30
+    access: str = ""
+    open_access: bool = False
+    pseudonym_key_file: str = ""
 
     @classmethod
     def read(cls, given: Mapping[str, Any] | None = None, *, environment: Mapping[str, str] | None = None) -> Self:

@@ -1,0 +1,1 @@
+"""Viewers' ids replaced by pseudonyms, and viewers erased."""
