@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -11,6 +11,17 @@ from roomrec.errors import ConfigurationError
 
 PREFIX = "ROOMREC_"
 """Every field of ``Settings`` may be set by an environment variable: ``ROOMREC_HISTORY_LIMIT=400``."""
+
+_AT_LEAST_ONE = (
+    "replicas",
+    "history_limit",
+    "max_k",
+    "max_body_bytes",
+    "max_events",
+    "poll_ms",
+    "state_bytes",
+    "redis_timeout_ms",
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,6 +40,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         max_events: Most events in one body.
         poll_ms: How often a replica looks for a new champion and for events whose writer died.
         state_bytes: Most bytes the state's file may grow to.
+        event_log: Where events are kept: ``sqlite`` for one machine, ``redis`` for many.
+        state_store: Where the state is kept: ``lmdb`` on every machine, or one ``redis`` for all.
+        redis_url: The Redis of both; ``rediss://`` for TLS, ``unix://`` for a socket. Its password is never shown.
+        redis_prefix: How every key begins, as ``{roomrec}:...``: two endpoints with different prefixes share nothing.
+        redis_timeout_ms: Longest wait for an answer of Redis; then the request is answered 503.
+        redis_durability: What is asked of Redis: ``always`` (nothing acknowledged is lost), ``everysec`` (a crash may
+            lose a second), ``trusted`` (the provider vouches for it, and forbids to ask).
+        redis_events_kept: Newest events that trimming the log leaves in Redis; so long a repeated event is recognised.
+        redis_user_ttl_days: A viewer who did nothing for so long is forgotten by the state; 0 for never.
         access: File that says which keys and tokens may use which routes; empty for none.
         open_access: Whether an endpoint without such a file may listen on more than this machine.
         pseudonym_key_file: File with the key that turns user ids into pseudonyms; empty leaves them as they are.
@@ -46,6 +66,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_events: int = 10_000
     poll_ms: int = 500
     state_bytes: int = 64 << 30
+    event_log: Literal["sqlite", "redis"] = "sqlite"
+    state_store: Literal["lmdb", "redis"] = "lmdb"
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_prefix: str = "roomrec"
+    redis_timeout_ms: int = 1_000
+    redis_durability: Literal["always", "everysec", "trusted"] = "always"
+    redis_events_kept: int = 1_000_000
+    redis_user_ttl_days: int = 0
     access: str = ""
     open_access: bool = False
     pseudonym_key_file: str = ""
@@ -74,12 +102,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ConfigurationError(
                 f"settings do not fit: {error}; fields are {list(cls.__struct_fields__)}"
             ) from None
-        for name in ("replicas", "history_limit", "max_k", "max_body_bytes", "max_events", "poll_ms", "state_bytes"):
+        for name in _AT_LEAST_ONE:
             if getattr(settings, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, received {getattr(settings, name)}")
+        for name in ("redis_events_kept", "redis_user_ttl_days"):
+            if getattr(settings, name) < 0:
+                raise ConfigurationError(f"{name} must not be negative, received {getattr(settings, name)}")
+        if not settings.redis_prefix or set(settings.redis_prefix) & set("{}"):
+            raise ConfigurationError(
+                f"redis_prefix must hold a character and no braces, received {settings.redis_prefix!r}"
+            )
         if not 0 <= settings.port < 65536:
             raise ConfigurationError(f"port must be in 0..65535, received {settings.port}")
         return settings
+
+    def __repr__(self) -> str:
+        """Leave out the address of Redis, which may hold a password."""
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "redis_url")
+        return f"Settings({', '.join(shown)})"
 
     @property
     def registry_path(self) -> Path:

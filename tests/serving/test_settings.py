@@ -24,6 +24,10 @@ def test_text_as_ray_passes_it_on_is_understood() -> None:
         ({"port": 70_000}, "port must be in 0..65535, received 70000"),
         ({"replicas": 0}, "replicas must be at least 1, received 0"),
         ({"replica": 2}, "replica"),
+        ({"event_log": "kafka"}, "kafka"),
+        ({"redis_timeout_ms": 0}, "redis_timeout_ms must be at least 1, received 0"),
+        ({"redis_user_ttl_days": -1}, "redis_user_ttl_days must not be negative, received -1"),
+        ({"redis_prefix": "{shop}"}, "redis_prefix must hold a character and no braces, received '{shop}'"),
     ],
 )
 def test_mistakes_are_named(given: dict[str, object], message: str) -> None:
@@ -33,3 +37,8 @@ def test_mistakes_are_named(given: dict[str, object], message: str) -> None:
 
 def test_the_size_formula_gives_a_figure() -> None:
     assert "a million viewers with full histories: 26.7 GB" in Settings(history_limit=200).size_formula()
+
+
+def test_printed_settings_hold_no_password() -> None:
+    settings = Settings(redis_url="redis://:hush@127.0.0.1:6379/0")
+    assert "hush" not in f"{settings} {settings!r}"
