@@ -16,16 +16,17 @@ from serving.api.routes.users import add_users
 from serving.deployments.endpoint import Endpoint
 
 
-def create_api(endpoint: Endpoint) -> FastAPI:
+def create_api(endpoint: Endpoint, metrics: Metrics | None = None) -> FastAPI:
     """Put an endpoint behind HTTP. The application starts and closes the endpoint with itself.
 
     Args:
         endpoint: An opened endpoint.
+        metrics: Where requests are counted; a process has one.
 
     Returns:
         The ASGI application.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

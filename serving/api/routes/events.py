@@ -1,12 +1,40 @@
 """Reports of what viewers and rooms did."""
 
-from fastapi import FastAPI, Request, Response
+import orjson
+from fastapi import FastAPI, HTTPException, Request, Response
 
 from serving.api import messages
 from serving.api.bodies import read_body, split_events
 from serving.api.metrics import Metrics
-from serving.api.routes.answers import REFUSED, json_answer, wrong_field
+from serving.api.routes.answers import REFUSED, as_response, wrong_field
 from serving.deployments.endpoint import Endpoint
+from serving.http.messages import Answer, problem
+
+
+async def post_events(body: bytes, endpoint: Endpoint, metrics: Metrics) -> Answer:
+    """Answer a report of events.
+
+    Args:
+        body: A JSON array of events, one event, or NDJSON.
+        endpoint: What stores them.
+        metrics: Where they are counted.
+
+    Raises:
+        StateError: If they could not be stored; sending all of them again is safe.
+    """
+    try:
+        items = split_events(body, max_events=endpoint.settings.max_events)
+    except HTTPException as error:
+        return problem(error.status_code, error.detail)
+    except ValueError as error:
+        return wrong_field("body", str(error))
+    posted = await endpoint.post(items)
+    counts = dict.fromkeys(("accepted", "duplicate", "rejected"), 0)
+    for each in posted:
+        counts[each.status] += 1
+    for status, count in counts.items():
+        metrics.events.labels(status).inc(count)
+    return Answer(200, orjson.dumps(counts | {"results": [each._asdict() for each in posted]}))
 
 
 def add_events(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> None:
@@ -16,6 +44,9 @@ def add_events(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> None:
 
     @api.post(
         "/v1/events",
+        name="post_events",
+        description="Report what viewers and rooms did. An accepted event is durable, and the next request sees it. "
+        "Sending an event again is safe: the same event_id twice is one event.",
         tags=["events"],
         response_model=messages.EventsResponse,
         responses=REFUSED,
@@ -26,20 +57,6 @@ def add_events(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> None:
             }
         },
     )
-    async def post_events(request: Request) -> Response:
-        """Report what viewers and rooms did. An accepted event is durable, and the next request sees it.
-
-        Sending an event again is safe: the same event_id twice is one event.
-        """
+    async def route(request: Request) -> Response:
         body = await read_body(request, max_bytes=endpoint.settings.max_body_bytes)
-        try:
-            items = split_events(body, max_events=endpoint.settings.max_events)
-        except ValueError as error:
-            return wrong_field("body", str(error))
-        posted = await endpoint.post(items)
-        counts = dict.fromkeys(("accepted", "duplicate", "rejected"), 0)
-        for each in posted:
-            counts[each.status] += 1
-        for status, count in counts.items():
-            metrics.events.labels(status).inc(count)
-        return json_answer(counts | {"results": [each._asdict() for each in posted]})
+        return as_response(await post_events(body, endpoint, metrics))

@@ -2,17 +2,44 @@
 
 from typing import Any, Final
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 
 from serving.api import messages
 from serving.api.bodies import read_body
 from serving.api.metrics import Metrics
-from serving.api.routes.answers import REFUSED, json_answer, unprocessable, wrong_field
+from serving.api.routes.answers import REFUSED, as_response, unprocessable, wrong_field
 from serving.deployments.endpoint import Endpoint
 from serving.deployments.recommender import Query
+from serving.http.messages import Answer
 
-_SHORT_BODY: Final = 64 << 10
+MAX_BODY_BYTES: Final = 64 << 10
+"""Longest body of a request for a slate."""
+
+_validate = messages.RecommendationRequest.__pydantic_validator__.validate_json
+
+
+def recommend(body: bytes, endpoint: Endpoint, metrics: Metrics) -> Answer:
+    """Answer a request for a slate.
+
+    Args:
+        body: A ``RecommendationRequest`` as JSON.
+        endpoint: What answers.
+        metrics: Where slates are counted.
+
+    Raises:
+        StateError: If the state cannot be read.
+    """
+    try:
+        asked = _validate(body)
+    except ValidationError as error:
+        return unprocessable(error)
+    if asked.k > endpoint.settings.max_k:
+        return wrong_field("k", f"k must be at most {endpoint.settings.max_k}")
+    slate = endpoint.recommend(Query(asked.user_id, asked.surface, asked.k, asked.room_id))
+    metrics.count_slate(slate.degraded)
+    return Answer(200, orjson.dumps(slate._asdict()))
 
 
 def add_recommendations(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> None:
@@ -20,23 +47,15 @@ def add_recommendations(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> N
 
     @api.post(
         "/v1/recommendations",
+        name="recommend",
+        description="Recommend live rooms to a viewer, or products of one room; never what has ended or is sold out.",
         tags=["recommendations"],
         response_model=messages.RecommendationResponse,
         responses=REFUSED,
         openapi_extra=_json_body(messages.RecommendationRequest.model_json_schema()),
     )
-    async def recommend(request: Request) -> Response:
-        """Recommend live rooms to a viewer, or products of one room; never what has ended or is sold out."""
-        body = await read_body(request, max_bytes=_SHORT_BODY)
-        try:
-            asked = messages.RecommendationRequest.model_validate_json(body)
-        except ValidationError as error:
-            return unprocessable(error)
-        if asked.k > endpoint.settings.max_k:
-            return wrong_field("k", f"k must be at most {endpoint.settings.max_k}")
-        slate = endpoint.recommend(Query(asked.user_id, asked.surface, asked.k, asked.room_id))
-        metrics.degraded.labels(slate.degraded or "none").inc()
-        return json_answer(slate._asdict())
+    async def route(request: Request) -> Response:
+        return as_response(recommend(await read_body(request, max_bytes=MAX_BODY_BYTES), endpoint, metrics))
 
 
 def _json_body(schema: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from fastapi import FastAPI, HTTPException, Response
 
 from roomrec.events.schema import MAX_ID_LENGTH
 from serving.api import messages
-from serving.api.routes.answers import REFUSED, json_answer, wrong_field
+from serving.api.routes.answers import REFUSED, as_response, json_answer, wrong_field
 from serving.deployments.endpoint import Endpoint
 
 
@@ -28,5 +28,7 @@ def add_users(api: FastAPI, endpoint: Endpoint) -> None:
     async def erase_user(user_id: str) -> Response:
         """Remove a viewer from state and event log, and return a receipt."""
         if not 0 < len(user_id) <= MAX_ID_LENGTH:
-            return wrong_field("user_id", f"user_id must have 1 to {MAX_ID_LENGTH} characters", where="path")
+            return as_response(
+                wrong_field("user_id", f"user_id must have 1 to {MAX_ID_LENGTH} characters", where="path")
+            )
         return json_answer(await endpoint.erase_user(user_id))

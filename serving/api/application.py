@@ -1,0 +1,99 @@
+"""What a replica's listener serves: routes in a hurry answered directly, the others by FastAPI."""
+
+import time
+from collections.abc import Awaitable
+from typing import Final
+
+import orjson
+
+from roomrec.errors import RoomRecError
+from serving.api.metrics import Metrics
+from serving.api.routes import create_api
+from serving.api.routes.answers import answer_error
+from serving.api.routes.events import post_events
+from serving.api.routes.recommendations import MAX_BODY_BYTES, recommend
+from serving.deployments.endpoint import Endpoint
+from serving.http.asgi import answer_by_asgi
+from serving.http.messages import Answer, Request, problem
+
+RECOMMENDATIONS: Final = "/v1/recommendations"
+"""Route of a request for a slate."""
+
+EVENTS: Final = "/v1/events"
+"""Route of a report of events."""
+
+_ALIVE: Final = Answer(200, orjson.dumps({"status": "alive"}))
+_READY: Final = Answer(200, orjson.dumps({"status": "ready"}))
+_MAX_OTHER_BODY_BYTES: Final = 64 << 10
+
+
+class RoomRecApplication:
+    """An endpoint behind HTTP, for a ``Listener``.
+
+    Slates, events and probes are answered by the functions that FastAPI's routes call as well, without its way of
+    finding them; models, users, numbers and pages are FastAPI's.
+
+    Args:
+        endpoint: An opened endpoint; started and closed with the listener.
+        address: Where it listens, for ASGI.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, address: tuple[str, int]) -> None:
+        self._endpoint = endpoint
+        self._address = address
+        self._metrics = Metrics()
+        self._others = create_api(endpoint, self._metrics)
+
+    async def start(self) -> None:
+        """Begin to follow registry and log."""
+        await self._endpoint.start()
+
+    async def close(self) -> None:
+        """Finish what was posted and let go of everything."""
+        await self._endpoint.close()
+
+    def max_body_bytes(self, path: bytes) -> int:
+        """Return how long the body of a request to a path may be."""
+        if path == b"/v1/events":
+            return self._endpoint.settings.max_body_bytes
+        return MAX_BODY_BYTES if path == b"/v1/recommendations" else _MAX_OTHER_BODY_BYTES
+
+    def waits_in_line(self, request: Request) -> bool:
+        """Whether a request takes its turn: probes and operators are answered however much is asked."""
+        return request.method == "POST" and request.path in (RECOMMENDATIONS, EVENTS)
+
+    def answer(self, request: Request) -> Answer | Awaitable[Answer]:
+        """Answer a request, or say what to wait for."""
+        match request.method, request.path:
+            case "POST", "/v1/recommendations":
+                return self._recommend(request)
+            case "POST", "/v1/events":
+                return self._post_events(request)
+            case "GET", "/healthz":
+                return _ALIVE
+            case "GET", "/readyz":
+                reason = self._endpoint.not_ready_because()
+                return _READY if reason is None else problem(503, reason, (b"retry-after", b"1"))
+        return answer_by_asgi(self._others, request, server=self._address)
+
+    def count(self, status: int) -> None:
+        """Count an answer that was given at the door."""
+        self._metrics.count_request("none", status, 0.0)
+
+    def _recommend(self, request: Request) -> Answer:
+        began = time.perf_counter()
+        try:
+            answer = recommend(request.body, self._endpoint, self._metrics)
+        except RoomRecError as error:
+            answer = answer_error(error)
+        self._metrics.count_request(RECOMMENDATIONS, answer.status, time.perf_counter() - began)
+        return answer
+
+    async def _post_events(self, request: Request) -> Answer:
+        began = time.perf_counter()
+        try:
+            answer = await post_events(request.body, self._endpoint, self._metrics)
+        except RoomRecError as error:
+            answer = answer_error(error)
+        self._metrics.count_request(EVENTS, answer.status, time.perf_counter() - began)
+        return answer

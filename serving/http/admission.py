@@ -1,0 +1,95 @@
+"""Whom to answer when more is asked than can be answered: a queue no longer than what is still worth waiting for."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+_SMOOTHING: Final = 0.05
+_FIRST_GUESS_S: Final = 0.0005
+_MOST_AT_ONCE: Final = 10.0
+"""A piece counts as at most so many times the usual: one pause of the process is no reason to refuse those after it."""
+
+
+class Load(NamedTuple):
+    """What a stretch of time has seen."""
+
+    ongoing: float
+    """requests waiting or being answered, on average"""
+    busy: float
+    """share of the time in which something was being answered, 0 to 1"""
+    answered: int
+    refused: int
+
+
+class AdmissionQueue:
+    """Work in order of arrival, one piece at a time, refused at the door when the wait would be too long.
+
+    The wait is foretold as the number of pieces before it times what a piece has taken of late. So a burst that passes
+    in time is answered whole, and of a load above capacity the excess is refused at once instead of making everybody
+    late.
+
+    Args:
+        max_wait_s: Longest wait that is still accepted.
+        clock: Seconds, monotonic.
+
+    Raises:
+        ValueError: If ``max_wait_s`` is not above 0.
+
+    Example:
+        >>> queue = AdmissionQueue(max_wait_s=0.001)
+        >>> done = []
+        >>> [queue.admit(lambda number=number: done.append(number)) for number in range(4)]
+        [True, True, True, False]
+        >>> while queue: queue.work()
+        >>> done
+        [0, 1, 2]
+    """
+
+    def __init__(self, *, max_wait_s: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        if max_wait_s <= 0:
+            raise ValueError(f"max_wait_s must be above 0, received {max_wait_s}")
+        self._max_wait_s = max_wait_s
+        self._clock = clock
+        self._waiting: deque[tuple[Callable[[], None], float]] = deque()
+        self._service_s = _FIRST_GUESS_S
+        self._measured_from = clock()
+        self._sojourn_s = self._busy_s = 0.0
+        self._answered = self._refused = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def admit(self, work: Callable[[], None]) -> bool:
+        """Take a piece of work, or say that it would have to wait for too long."""
+        if len(self._waiting) * self._service_s > self._max_wait_s:
+            self._refused += 1
+            return False
+        self._waiting.append((work, self._clock()))
+        return True
+
+    def work(self) -> None:
+        """Do the piece that has waited longest.
+
+        Raises:
+            IndexError: If nothing waits.
+        """
+        work, arrived = self._waiting.popleft()
+        began = self._clock()
+        try:
+            work()
+        finally:
+            ended = self._clock()
+            taken = min(ended - began, _MOST_AT_ONCE * self._service_s)
+            self._service_s += _SMOOTHING * (taken - self._service_s)
+            self._busy_s += ended - began
+            self._sojourn_s += ended - arrived
+            self._answered += 1
+
+    def load(self) -> Load:
+        """Return what there was since the last call; all stays over the time are the mean number there (Little)."""
+        now = self._clock()
+        elapsed = max(now - self._measured_from, 1e-9)
+        load = Load(self._sojourn_s / elapsed, min(self._busy_s / elapsed, 1.0), self._answered, self._refused)
+        self._measured_from, self._sojourn_s, self._busy_s, self._answered, self._refused = now, 0.0, 0.0, 0, 0
+        return load
