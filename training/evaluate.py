@@ -12,6 +12,7 @@ from rich.console import Console
 
 from roomrec.errors import ConfigurationError
 from roomrec.sequences.dataset import SPLITS
+from roomrec.sequences.fingerprint import dataset_fingerprint
 from training.configuration import check_command_line, check_missing, one_sentence_errors
 from training.settings import check_depths, check_whole_number, mistakes_in, require_run
 
@@ -87,6 +88,7 @@ def run(config: DictConfig) -> EvaluationResult:
     plot_report(rows, folder / "plot.png", title=title, ks=list(config.ks), k=config.headline_k)
     summary = {
         "run": trained.folder.name,
+        "dataset_fingerprint": dataset_fingerprint(trained.dataset_folder),
         "split": config.split,
         **headline(rows, k=config.headline_k),
         "all_queries": len(queries.row),

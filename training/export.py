@@ -11,7 +11,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from roomrec.bundle.registry import CHANNELS, Registry
+from roomrec.bundle.channels import CHANNELS
+from roomrec.bundle.registry import Registry
 from roomrec.errors import ConfigurationError
 from training.configuration import check_command_line, check_missing, one_sentence_errors
 from training.settings import require_run

@@ -12,7 +12,8 @@
     ├── TrainingError            training went wrong: the loss left the numbers, or does not fall
     ├── ExportError              a model cannot be exported within tolerance
     ├── BundleError              a bundle is incomplete, altered or incompatible
-    │   └── RegistryError        a version or channel does not exist, or a registry cannot be written
+    │   └── RegistryError        a version or channel does not exist
+    │       └── RegistryUnavailableError   the registry's folder cannot be read or written now
     └── StateError               serving state or the event log cannot be opened or is damaged
 
 Arguments of the wrong shape or range raise ``ValueError``, as everywhere in Python.
@@ -60,7 +61,11 @@ class BundleError(RoomRecError):
 
 
 class RegistryError(BundleError):
-    """A version or channel does not exist, or a registry cannot be written."""
+    """A version or channel does not exist."""
+
+
+class RegistryUnavailableError(RegistryError):
+    """The registry's folder cannot be read or written now; asking again later may help."""
 
 
 class StateError(RoomRecError):

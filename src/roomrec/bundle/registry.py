@@ -1,32 +1,29 @@
 """Bundles by version, and which of them is champion and which challenger."""
 
-import fcntl
-import json
+import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypedDict
 
+from roomrec.bundle.channels import (
+    Channels,
+    InUse,
+    changed_channels,
+    channel_of,
+    end_challenge,
+    point,
+    read_channels,
+    sync,
+    writing,
+)
 from roomrec.bundle.manifest import MANIFEST_FILE, Manifest, file_sha256
 from roomrec.bundle.reader import Bundle, verify_bundle
-from roomrec.errors import BundleError, RegistryError
-
-CHANNELS: Final = ("champion", "challenger")
-"""The champion answers by default; the challenger answers the share of traffic an experiment gives it."""
+from roomrec.errors import BundleError, RegistryError, RegistryUnavailableError
 
 _VERSIONS = "versions"
-_CHANNELS_FILE = "channels.json"
-_LOCK_FILE = ".lock"
 _INCOMING = ".incoming-"
-
-
-class _Channel(TypedDict):
-    version: str | None
-    history: list[str]
 
 
 class Registry:
@@ -63,7 +60,7 @@ class Registry:
 
         Raises:
             BundleError: If the bundle, or the copy of it, is incomplete or altered.
-            RegistryError: If the folder cannot be written.
+            RegistryUnavailableError: If the folder cannot be written.
         """
         version = _version_name(bundle)
         target = self.path(version)
@@ -73,24 +70,31 @@ class Registry:
             shutil.copytree(bundle, incoming)
             verify_bundle(incoming)
             for file in incoming.iterdir():
-                _sync(file)
-            _sync(incoming)
-            with self._writing():
+                sync(file)
+            sync(incoming)
+            with writing(self.root):
                 if not target.exists():
                     os.rename(incoming, target)
-                    _sync(target.parent)
+                    sync(target.parent)
         except OSError as error:
-            raise RegistryError(f"{bundle} cannot be published to {self.root}: {error}") from error
+            raise RegistryUnavailableError(f"{bundle} cannot be published to {self.root}: {error}") from error
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
         return version
 
     def versions(self) -> list[str]:
-        """Return the published versions, oldest first."""
+        """Return the published versions, oldest first.
+
+        Raises:
+            RegistryUnavailableError: If the folder cannot be read.
+        """
         folder = self.root / _VERSIONS
-        if not folder.is_dir():
+        try:
+            return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        except FileNotFoundError:
             return []
-        return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        except OSError as error:
+            raise RegistryUnavailableError(f"{folder} cannot be read: {error}") from error
 
     def path(self, version: str) -> Path:
         """Return the folder of a version, whether or not it is published."""
@@ -102,126 +106,158 @@ class Registry:
         Raises:
             BundleError: As ``Bundle.open``; or if the manifest, which no hash inside the bundle covers, is not the one
                 that was published.
+            RegistryUnavailableError: If its files cannot be read.
         """
-        self._check_manifest(version)
-        return Bundle.open(self.path(version))
+        try:
+            self._check_manifest(version)
+            return Bundle.open(self.path(version))
+        except OSError as error:
+            raise RegistryUnavailableError(f"version {version} cannot be read: {error}") from error
 
     def channel(self, name: str) -> str | None:
         """Return the version a channel points to, or None.
 
         Raises:
-            RegistryError: If there is no such channel, or ``channels.json`` is damaged.
+            RegistryError: If there is no such channel.
+            RegistryUnavailableError: If ``channels.json`` is damaged or cannot be read.
         """
-        return self._channels()[_known(name)]["version"]
+        return channel_of(read_channels(self.root), name)["version"]
+
+    def in_use(self) -> InUse:
+        """Return both channels and the challenger's share, all of one instant.
+
+        Raises:
+            RegistryUnavailableError: If ``channels.json`` is damaged or cannot be read.
+        """
+        channels = read_channels(self.root)
+        return InUse(channels["champion"]["version"], channels["challenger"]["version"], channels["share"])
+
+    def previous(self, channel: str = "champion") -> str:
+        """Return the version that ``rollback`` would go back to.
+
+        Raises:
+            RegistryError: If the channel does not exist or had no version before.
+            RegistryUnavailableError: If ``channels.json`` is damaged or cannot be read.
+        """
+        history = channel_of(read_channels(self.root), channel)["history"]
+        if not history:
+            raise RegistryError(f"channel {channel!r} of {self.root} has no version to go back to")
+        return history[-1]
 
     def promote(self, version: str, channel: str = "champion") -> None:
         """Point a channel to a version. A challenger that becomes champion is a challenger no longer.
+
+        A new challenger begins with a share of 0; ``start_canary`` gives it one.
 
         Args:
             version: A published version.
             channel: ``champion`` or ``challenger``.
 
         Raises:
-            RegistryError: If the version or the channel does not exist, or the folder cannot be written.
+            RegistryError: If the version or the channel does not exist, or the champion is to be challenger.
+            RegistryUnavailableError: If the folder cannot be written.
             BundleError: If the version has been altered since it was published.
         """
-        _known(channel)
-        if version not in self.versions():
-            raise RegistryError(f"version {version!r} is not in {self.root}; published are {self.versions()}")
-        self._check_manifest(version)
-        verify_bundle(self.path(version))
-        with self._writing():
-            channels = self._channels()
-            _point(channels[channel], version)
-            if channel == "champion" and channels["challenger"]["version"] == version:
-                _point(channels["challenger"], None)
-            self._write(channels)
+        self._check(version)
+        with changed_channels(self.root) as channels:
+            chosen = channel_of(channels, channel)
+            if channel == "challenger":
+                _challenge(channels, version, share=0.0)
+                return
+            point(chosen, version)
+            if channels["challenger"]["version"] == version:
+                end_challenge(channels)
 
-    def withdraw(self, channel: str) -> None:
+    def start_canary(self, version: str, *, share: float) -> None:
+        """Make a version challenger and give it a share of the viewers; asked again, change the share.
+
+        Args:
+            version: A published version other than the champion.
+            share: Of viewers, 0 to 1. With 0 it answers nobody; an endpoint may still compare it with the champion.
+
+        Raises:
+            ValueError: If the share is not in 0..1.
+            RegistryError: If the version does not exist or is the champion.
+            RegistryUnavailableError: If the folder cannot be written.
+            BundleError: If the version has been altered since it was published.
+        """
+        if not (math.isfinite(share) and 0.0 <= share <= 1.0):
+            raise ValueError(f"share must be in 0..1, received {share}")
+        self._check(version)
+        with changed_channels(self.root) as channels:
+            _challenge(channels, version, share=share)
+
+    def withdraw(self, channel: str, *, expected: str | None = None) -> None:
         """Point a channel to nothing: ends an experiment.
 
-        Raises:
-            RegistryError: If the channel does not exist, or the folder cannot be written.
-        """
-        _known(channel)
-        with self._writing():
-            channels = self._channels()
-            _point(channels[channel], None)
-            self._write(channels)
+        Args:
+            channel: ``champion`` or ``challenger``.
+            expected: The version it has to point to now; None for any.
 
-    def rollback(self, channel: str = "champion") -> str:
+        Raises:
+            RegistryError: If the channel does not exist, or points to something else than expected.
+            RegistryUnavailableError: If the folder cannot be written.
+        """
+        with changed_channels(self.root) as channels:
+            version = channel_of(channels, channel)["version"]
+            if expected not in (None, version):
+                raise RegistryError(f"version {expected!r} is not {channel} of {self.root}; {version!r} is")
+            if channel == "challenger":
+                end_challenge(channels)
+            else:
+                point(channels["champion"], None)
+
+    def rollback(self, channel: str = "champion", *, expected: str | None = None) -> str:
         """Point a channel to the version it had before, and return that version.
 
-        Rolling back twice goes back two versions.
+        Rolling back twice goes back two versions. Rolling the champion back also ends a challenge: what the challenger
+        was compared with is gone, and whoever rolls back wants every viewer on what was known to be good.
+
+        Args:
+            channel: ``champion`` or ``challenger``; a challenger that was rolled back to has a share of 0.
+            expected: The version that was proven to load; None for any. If somebody else was faster, nothing changes.
 
         Raises:
-            RegistryError: If the channel does not exist or had no version before.
+            RegistryError: If the channel does not exist, had no version before, or would go to another than expected.
+            RegistryUnavailableError: If the folder cannot be written.
         """
-        _known(channel)
-        with self._writing():
-            channels = self._channels()
-            history = channels[channel]["history"]
+        with changed_channels(self.root) as channels:
+            chosen = channel_of(channels, channel)
+            history = chosen["history"]
             if not history:
                 raise RegistryError(f"channel {channel!r} of {self.root} has no version to go back to")
+            if expected not in (None, history[-1]):
+                raise RegistryError(
+                    f"channel {channel!r} of {self.root} was changed meanwhile: it would go back to {history[-1]}, not "
+                    f"to {expected}"
+                )
             version = history.pop()
-            channels[channel]["version"] = version
-            self._write(channels)
+            chosen["version"] = version
+            channels["share"] = 0.0
+            if channel == "champion":
+                end_challenge(channels)
         return version
+
+    def _check(self, version: str) -> None:
+        if version not in (published := self.versions()):
+            raise RegistryError(f"version {version!r} is not in {self.root}; published are {published}")
+        try:
+            self._check_manifest(version)
+            verify_bundle(self.path(version))
+        except OSError as error:
+            raise RegistryUnavailableError(f"version {version} cannot be read: {error}") from error
 
     def _check_manifest(self, version: str) -> None:
         found = _version_name(self.path(version))
         if found != version:
             raise BundleError(f"the manifest of version {version} was altered: by its bytes it is {found}")
 
-    def _channels(self) -> dict[str, _Channel]:
-        file = self.root / _CHANNELS_FILE
-        try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
-            return {
-                name: {"version": stored[name]["version"], "history": list(stored[name]["history"])}
-                for name in CHANNELS
-            }
-        except FileNotFoundError:
-            return {name: {"version": None, "history": []} for name in CHANNELS}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RegistryError(f"{file} cannot be read: {error!r}") from error
 
-    def _write(self, channels: dict[str, _Channel]) -> None:
-        unfinished = self.root / f".{_CHANNELS_FILE}-{uuid.uuid4().hex}"
-        try:
-            unfinished.write_text(json.dumps(channels, indent=2) + "\n", encoding="utf-8")
-            _sync(unfinished)
-            os.replace(unfinished, self.root / _CHANNELS_FILE)
-            _sync(self.root)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise RegistryError(f"{self.root / _CHANNELS_FILE} cannot be written: {error}") from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Keep other writers out, in this process and in others; the kernel frees the lock of a writer that dies."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / _LOCK_FILE).open("w")
-        except OSError as error:
-            raise RegistryError(f"registry {self.root} cannot be written: {error}") from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-
-def _known(channel: str) -> str:
-    if channel not in CHANNELS:
-        raise RegistryError(f"channel {channel!r} does not exist; there are {list(CHANNELS)}")
-    return channel
-
-
-def _point(channel: _Channel, version: str | None) -> None:
-    """Move a channel; pointing it to where it already points is no step in its history."""
-    if channel["version"] != version:
-        if channel["version"] is not None:
-            channel["history"].append(channel["version"])
-        channel["version"] = version
+def _challenge(channels: Channels, version: str, *, share: float) -> None:
+    if channels["champion"]["version"] == version:
+        raise RegistryError(f"version {version!r} is the champion: it cannot be its own challenger")
+    point(channels["challenger"], version)
+    channels["share"] = share
 
 
 def _version_name(bundle: Path) -> str:
@@ -231,12 +267,3 @@ def _version_name(bundle: Path) -> str:
     except ValueError:
         raise RegistryError(f"the manifest of {bundle} has created_at {created_at!r}, expected ISO 8601") from None
     return f"{moment:%Y%m%dT%H%M%S}-{file_sha256(bundle / MANIFEST_FILE)[:8]}"
-
-
-def _sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's entries, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

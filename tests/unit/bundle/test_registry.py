@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from roomrec.bundle import Bundle, Registry
-from roomrec.errors import BundleError, RegistryError
+from roomrec.bundle import Bundle, Registry, channels
+from roomrec.errors import BundleError, RegistryError, RegistryUnavailableError
 from roomrec.features.vocabulary import Vocabulary
 from tests.bundles import write_tiny_bundle
 
@@ -121,6 +121,99 @@ def test_a_damaged_channel_file_is_named(registry, versions, text):
     (registry.root / "channels.json").write_text(text)
     with pytest.raises(RegistryError, match=r"channels\.json cannot be read"):
         registry.channel("champion")
+
+
+def test_a_canary_is_a_challenger_with_a_share(registry, versions):
+    registry.promote(versions[0])
+    assert registry.in_use() == (versions[0], None, 0.0)
+    registry.start_canary(versions[1], share=0.1)
+    assert registry.in_use() == (versions[0], versions[1], 0.1)
+    registry.start_canary(versions[1], share=0.5)
+    assert Registry(registry.root).in_use() == (versions[0], versions[1], 0.5)
+    registry.promote(versions[2], channel="challenger")
+    assert registry.in_use() == (versions[0], versions[2], 0.0)
+
+
+def test_promoting_or_withdrawing_a_canary_ends_it(registry, versions):
+    registry.promote(versions[0])
+    registry.start_canary(versions[1], share=0.1)
+    registry.withdraw("challenger", expected=versions[1])
+    assert registry.in_use() == (versions[0], None, 0.0)
+    registry.start_canary(versions[1], share=0.1)
+    registry.promote(versions[1])
+    assert registry.in_use() == (versions[1], None, 0.0)
+
+
+def test_a_canary_outlives_the_promotion_of_a_third(registry, versions):
+    registry.promote(versions[0])
+    registry.start_canary(versions[1], share=0.1)
+    registry.promote(versions[2])
+    assert registry.in_use() == (versions[2], versions[1], 0.1)
+
+
+def test_rolling_back_ends_a_canary(registry, versions):
+    registry.promote(versions[0])
+    registry.promote(versions[1])
+    registry.start_canary(versions[2], share=0.3)
+    assert registry.rollback() == versions[0]
+    assert registry.in_use() == (versions[0], None, 0.0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_share_is_a_share(registry, versions, share):
+    with pytest.raises(ValueError, match=r"share must be in 0\.\.1"):
+        registry.start_canary(versions[0], share=share)
+
+
+def test_the_champion_cannot_challenge_itself(registry, versions):
+    registry.promote(versions[0])
+    for challenge in (
+        lambda: registry.start_canary(versions[0], share=0.1),
+        lambda: registry.promote(versions[0], "challenger"),
+    ):
+        with pytest.raises(RegistryError, match="is the champion"):
+            challenge()
+
+
+def test_who_was_slower_changes_nothing(registry, versions):
+    registry.promote(versions[0])
+    registry.promote(versions[1])
+    assert registry.previous() == versions[0]
+    registry.promote(versions[2])
+    with pytest.raises(RegistryError, match=f"would go back to {versions[1]}, not to {versions[0]}"):
+        registry.rollback(expected=versions[0])
+    registry.start_canary(versions[0], share=0.1)
+    with pytest.raises(RegistryError, match=f"{versions[1]!r} is not challenger"):
+        registry.withdraw("challenger", expected=versions[1])
+    assert registry.in_use() == (versions[2], versions[0], 0.1)
+
+
+def test_channels_written_before_there_were_shares(registry, versions):
+    (registry.root / "channels.json").write_text(
+        json.dumps(
+            {
+                "champion": {"version": versions[0], "history": []},
+                "challenger": {"version": versions[1], "history": []},
+            }
+        )
+    )
+    assert registry.in_use() == (versions[0], versions[1], 0.0)
+
+
+def test_a_folder_that_is_a_file_is_unavailable_and_named(tmp_path, registry, versions):
+    damaged = Registry(tmp_path / "damaged")
+    damaged.root.write_text("")
+    for action in (damaged.versions, damaged.in_use, lambda: damaged.withdraw("challenger")):
+        with pytest.raises(RegistryUnavailableError, match="damaged"):
+            action()
+
+
+def test_a_writer_that_hangs_is_named(registry, versions, monkeypatch):
+    monkeypatch.setattr(channels, "_LOCK_WAIT_S", 0.05)
+    with channels.writing(registry.root), pytest.raises(RegistryUnavailableError, match=r"\.lock has been held"):
+        registry.promote(versions[0])
+    registry.promote(versions[0])
+    assert registry.channel("champion") == versions[0]
 
 
 def test_writers_at_once_lose_nothing(registry, versions):
