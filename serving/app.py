@@ -6,16 +6,18 @@ from typing import Any, Final
 import msgspec
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import LoggingConfig
 
+from serving.deployments.autoscaling import scale_by_ongoing_requests
 from serving.deployments.replica import Replica
 from serving.settings import Settings
 
 APPLICATION: Final = "roomrec"
 """Name of the application in Ray Serve."""
 
-_REQUESTS_AT_ONCE: Final = 256
-"""More than this wait in front of the replica."""
+_STOP_S: Final = 15.0
+"""After draining, how long a replica may take to finish requests and close its files before Ray kills it."""
 
 
 def build_app(args: Mapping[str, Any]) -> Application:
@@ -31,13 +33,25 @@ def build_app(args: Mapping[str, Any]) -> Application:
         ConfigurationError: If a value does not fit.
     """
     settings = Settings.read(args)
+    autoscaling = None
+    if settings.max_replicas > settings.replicas:
+        autoscaling = AutoscalingConfig(
+            min_replicas=settings.replicas,
+            max_replicas=settings.max_replicas,
+            target_ongoing_requests=settings.target_ongoing_requests,
+            upscale_delay_s=settings.upscale_delay_s,
+            downscale_delay_s=settings.downscale_delay_s,
+            policy=AutoscalingPolicy(policy_function=scale_by_ongoing_requests),
+        )
     deploy = serve.deployment(
         name="Replica",
-        num_replicas=settings.replicas,
-        max_ongoing_requests=_REQUESTS_AT_ONCE,
-        ray_actor_options={"num_cpus": 0},
-        health_check_period_s=5,
-        graceful_shutdown_timeout_s=10,
+        num_replicas=None if autoscaling else settings.replicas,
+        autoscaling_config=autoscaling,
+        ray_actor_options={"num_cpus": settings.cpus_per_replica},
+        health_check_period_s=2,
+        health_check_timeout_s=20,
+        graceful_shutdown_timeout_s=settings.drain_s + _STOP_S,
+        graceful_shutdown_wait_loop_s=0.1,
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
     )
-    return deploy(serve.ingress()(Replica)).bind(msgspec.to_builtins(settings))
+    return deploy(Replica).bind(msgspec.to_builtins(settings))

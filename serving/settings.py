@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
@@ -12,7 +12,7 @@ from roomrec.errors import ConfigurationError
 PREFIX = "ROOMREC_"
 """Every field of ``Settings`` may be set by an environment variable: ``ROOMREC_HISTORY_LIMIT=400``."""
 
-_AT_LEAST_ONE = (
+_AT_LEAST_ONE: Final = (
     "replicas",
     "history_limit",
     "max_k",
@@ -21,6 +21,16 @@ _AT_LEAST_ONE = (
     "poll_ms",
     "state_bytes",
     "redis_timeout_ms",
+)
+
+_NOT_NEGATIVE: Final = (
+    "max_replicas",
+    "upscale_delay_s",
+    "downscale_delay_s",
+    "cpus_per_replica",
+    "drain_s",
+    "redis_events_kept",
+    "redis_user_ttl_days",
 )
 
 
@@ -32,7 +42,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         data: Folder of the event log and the state.
         host: Address to listen on.
         port: Port to listen on.
-        replicas: Processes that answer.
+        replicas: Processes that answer; the least of them where ``max_replicas`` is more.
+        max_replicas: The most processes, as many as the load asks for; 0 for ``replicas``, always.
+        target_ongoing_requests: Requests waiting or being answered in one replica above which there should be more.
+        upscale_delay_s: How long there must be too many requests before replicas are added.
+        downscale_delay_s: How long there must be too few before replicas are taken away.
+        cpus_per_replica: What Ray reserves for a replica; 0 lets any number start on a small machine.
+        max_wait_ms: How long a request may wait for its turn; when the next would wait longer, it is refused with 503.
+        drain_s: How long a replica that is to stop waits for clients that keep a silent connection.
         allow_no_model: Whether to answer with what is popular while there is no champion.
         history_limit: Most events remembered for a viewer; at least the model's ``max_sequence_length``.
         max_k: Most items one may ask for.
@@ -59,6 +76,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str = "127.0.0.1"
     port: int = 8000
     replicas: int = 1
+    max_replicas: int = 0
+    target_ongoing_requests: float = 2.0
+    upscale_delay_s: float = 10.0
+    downscale_delay_s: float = 300.0
+    cpus_per_replica: float = 0.0
+    max_wait_ms: float = 10.0
+    drain_s: float = 2.0
     allow_no_model: bool = False
     history_limit: int = 200
     max_k: int = 200
@@ -105,7 +129,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in _AT_LEAST_ONE:
             if getattr(settings, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, received {getattr(settings, name)}")
-        for name in ("redis_events_kept", "redis_user_ttl_days"):
+        for name in ("target_ongoing_requests", "max_wait_ms"):
+            if getattr(settings, name) <= 0:
+                raise ConfigurationError(f"{name} must be above 0, received {getattr(settings, name)}")
+        for name in _NOT_NEGATIVE:
             if getattr(settings, name) < 0:
                 raise ConfigurationError(f"{name} must not be negative, received {getattr(settings, name)}")
         if not settings.redis_prefix or set(settings.redis_prefix) & set("{}"):

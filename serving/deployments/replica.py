@@ -1,31 +1,47 @@
-"""The thin Ray shell: one replica is one endpoint behind one ASGI application."""
+"""The thin Ray shell: one replica is one endpoint behind a listener of its own."""
 
-from typing import Any
+import gc
+import sys
+from typing import Any, Final
 
-from fastapi import FastAPI
-
-from serving.api.routes import create_api
+from serving.api.application import RoomRecApplication
+from serving.deployments.autoscaling import ONGOING_REQUESTS
 from serving.deployments.endpoint import Endpoint
+from serving.http.listener import Listener
+from serving.http.shared_socket import SharedSocket
 from serving.settings import Settings
+
+_SWITCH_INTERVAL_S: Final = 0.0005
+_YOUNG_OBJECTS: Final = 50_000
 
 
 class Replica:
-    """One process that answers. Ray Serve builds it, asks it how it is, and routes HTTP to its application.
+    """One process that answers.
 
-    Log, state, model and policy are all in here: one request is one process, without hops.
+    Log, state, model and policy are all in here: one request is one process, without hops. Requests come straight
+    from the socket that all replicas of a machine share; Ray Serve starts replicas, asks how they are, tells them to
+    stop and decides how many there should be.
 
     Args:
         settings: ``Settings`` as a dictionary, since it travels to another process.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        # The thread that stores events must not keep a request waiting for the interpreter's usual 5 ms.
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        read = Settings.read(settings)
         # A champion was proven when the endpoint was started; if it was damaged since, showing what is popular is
         # better than a replica that cannot come back.
-        self._endpoint = Endpoint.open(Settings.read(settings), champion_must_load=False)
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """Return the application, once the endpoint is open."""
-        return create_api(self._endpoint)
+        self._endpoint = Endpoint.open(read, champion_must_load=False)
+        self._drain_s = read.drain_s
+        self._shared = SharedSocket(read.host, read.port)
+        application = RoomRecApplication(self._endpoint, address=(read.host, read.port))
+        self._listener = Listener(application, self._shared.socket, max_wait_s=read.max_wait_ms / 1000)
+        # What was loaded stays: searching it for garbage again and again would stop requests for many milliseconds.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_YOUNG_OBJECTS, 20, 100)
+        self._listener.start()
 
     def check_health(self) -> None:
         """Tell Ray to replace this replica when it could answer nothing any more.
@@ -33,5 +49,19 @@ class Replica:
         Raises:
             RuntimeError: With the reason.
         """
-        if (reason := self._endpoint.not_ready_because()) is not None:
+
+        async def ask() -> str | None:
+            return self._endpoint.not_ready_because()
+
+        if (reason := self._listener.call(ask())) is not None:
             raise RuntimeError(reason)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Say how much there is to do; Ray asks now and then."""
+        return {ONGOING_REQUESTS: self._listener.load().ongoing}
+
+    def __del__(self) -> None:
+        """Answer what was asked, then stop: Ray calls this when a replica is to go."""
+        if hasattr(self, "_listener"):
+            self._listener.stop(drain_s=self._drain_s)
+            self._shared.close()

@@ -18,6 +18,7 @@ _LOG = logging.getLogger(__name__)
 _MAX_HEAD_BYTES: Final = 64 << 10
 _MAX_TARGET_BYTES: Final = 8 << 10
 _MAX_PIPELINED: Final = 32
+_TOO_MUCH_HEAD: Final = problem(431, f"the headers have more than {_MAX_HEAD_BYTES} bytes")
 _GOES_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -28,21 +29,16 @@ class Connection(asyncio.Protocol):
         listener: Whose connection this is: it knows the routes, the limits and the time.
     """
 
-    __slots__ = (
-        "_answering", "_body", "_body_bytes", "_closing", "_head_bytes", "_headers", "_in_head", "_is_blocked",
-        "_limit", "_listener", "_parser", "_peer", "_target", "_transport", "_waiting", "has_asked", "heard_at_s",
-        "is_reading",
-    )  # fmt: skip
-
     def __init__(self, listener: "Listener") -> None:
         self._listener = listener
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._peer = ("", 0)
         self._waiting: deque[tuple[Request, bool]] = deque()
         self._answering = False
         self._closing = False
         self._is_blocked = False
+        self._head_bytes = 0
         self.heard_at_s = listener.now_s
         """When this request, or the silence before it, began"""
         self.is_reading = False
@@ -92,8 +88,8 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(problem(400, "this is not HTTP/1.1"))
         else:
-            if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
-                self._refuse(problem(431, f"the headers have more than {_MAX_HEAD_BYTES} bytes"))
+            if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:  # one header, or one line, that does not end
+                self._refuse(_TOO_MUCH_HEAD)
 
     def eof_received(self) -> bool:
         """Keep a half-closed connection open while something is still to be answered."""
@@ -126,6 +122,9 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > _MAX_HEAD_BYTES:
+            raise _Refused(_TOO_MUCH_HEAD)
         name = name.lower()
         known = self._headers.get(name)
         self._headers[name] = value if known is None else known + b", " + value
@@ -245,7 +244,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
-        self._body_bytes = self._head_bytes = 0
+        self._body_bytes = self._header_bytes = 0
         self._in_head = True
         self._limit = 0
 

@@ -27,20 +27,27 @@ class SharedSocket:
 
     Args:
         host: Address to listen on, IPv4 or IPv6.
-        port: Port to listen on.
+        port: Port to listen on; 0 for any that is free.
 
     Raises:
         OSError: If the address cannot be listened on.
     """
 
     def __init__(self, host: str, port: int) -> None:
+        opened = _listen(host, 0) if port == 0 else None
+        port = port if opened is None else opened.getsockname()[1]
         self._name = f"\0roomrec-listener-{os.getuid()}-{host}-{port}"
         self._closed = threading.Event()
         self._giver: socket.socket | None = self._offer()
-        received = None if self._giver is not None else self._receive()
+        received = None if opened or self._giver else self._receive()
         self.is_own = received is None
         """Whether this process opened the socket itself"""
-        self.socket = received or _listen(host, port)
+        try:
+            self.socket = opened or received or _listen(host, port)
+        except OSError:
+            if self._giver is not None:
+                self._giver.close()
+            raise
         self._thread = threading.Thread(target=self._give, name="shared-socket", daemon=True)
         self._thread.start()
 
