@@ -7,6 +7,7 @@ from typing import Final
 import orjson
 
 from roomrec.errors import RoomRecError
+from serving.access.guard import Guard
 from serving.api.metrics import Metrics
 from serving.api.routes import create_api
 from serving.api.routes.answers import answer_error
@@ -36,10 +37,12 @@ class RoomRecApplication:
     Args:
         endpoint: An opened endpoint; started and closed with the listener.
         address: Where it listens, for ASGI.
+        guard: Says who may do what; None lets everybody in.
     """
 
-    def __init__(self, endpoint: Endpoint, *, address: tuple[str, int]) -> None:
+    def __init__(self, endpoint: Endpoint, *, address: tuple[str, int], guard: Guard | None = None) -> None:
         self._endpoint = endpoint
+        self._guard = guard or Guard(None)
         self._address = address
         self._metrics = Metrics()
         self._others = create_api(endpoint, self._metrics)
@@ -64,6 +67,10 @@ class RoomRecApplication:
 
     def answer(self, request: Request) -> Answer | Awaitable[Answer]:
         """Answer a request, or say what to wait for."""
+        refusal = self._guard.check(request.method, request.path, request.headers)
+        if refusal is not None:
+            self._metrics.count_request("none", refusal.status, 0.0)
+            return Answer(refusal.status, refusal.body, headers=refusal.headers)
         match request.method, request.path:
             case "POST", "/v1/recommendations":
                 return self._recommend(request)
