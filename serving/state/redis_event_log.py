@@ -1,0 +1,289 @@
+"""The event log as one Redis stream, shared by all machines."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+import redis
+
+from roomrec.errors import StateError
+from serving.state.event_log import ACCEPTED, DUPLICATE, Appended, Event, LoggedEvent
+from serving.state.redis_connection import Durability, RedisConnection
+
+STATE_GROUP: Final = "state"
+"""Consumer group of a state in the same Redis: its last delivered id is what has been applied."""
+
+_APPEND = """
+local log, ids, bodies = KEYS[1], KEYS[2], KEYS[3]
+local last = 0
+if redis.call('EXISTS', log) == 1 then
+  local about = redis.call('XINFO', 'STREAM', log)
+  for i = 1, #about, 2 do
+    if about[i] == 'last-generated-id' then last = tonumber(string.sub(about[i + 1], 3)) end
+  end
+end
+local places = {last}
+for i = 1, #ARGV, 3 do
+  local place = string.format('%.0f', last + 1)
+  if redis.call('HSETNX', ids, ARGV[i], place) == 1 then
+    redis.call('XADD', log, '0-' .. place, '', '')
+    redis.call('HSET', bodies, place, ARGV[i + 2])
+    if ARGV[i + 1] ~= '0' then redis.call('SADD', KEYS[tonumber(ARGV[i + 1])], place) end
+    last = last + 1
+    places[#places + 1] = last
+  else
+    places[#places + 1] = 0
+  end
+end
+return places
+"""
+"""KEYS: stream, ids, bodies, then the index of each viewer; ARGV: event id, place of its viewer in KEYS or 0, body.
+
+Returns the last place before, then the place of each event or 0. Numbers of Lua are exact up to 2**53.
+"""
+
+_READ = """
+local places, bodies = {}, {}
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '0-' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
+  places[#places + 1] = string.sub(entry[1], 3)
+end
+if #places > 0 then bodies = redis.call('HMGET', KEYS[2], unpack(places)) end
+return {redis.call('GET', KEYS[3]), places, bodies}
+"""
+"""KEYS: stream, bodies, trimmed; ARGV: first place, most events."""
+
+_INT64 = range(-(2**63), 2**63)
+_READ_AT_ONCE = 5_000
+_ERASED_AT_ONCE = 1_000
+
+
+class RedisEventLog:
+    """An event log in one Redis stream.
+
+    ``seq`` is the second half of a stream id whose first half is always 0. It is given by the script that appends, so
+    it grows in the order of commits, and never twice, since a stream remembers its last id even when empty. The whole
+    body is stored or none of it, and whoever reads sees all of it or none. With ``appendfsync always`` Redis syncs
+    before it answers.
+
+    The stream holds places only. What happened stands beside it in a hash, because a stream does not let go of the
+    bytes of a deleted entry until all its neighbours are deleted. Another hash has the ids of these events, which makes
+    a repeated event a duplicate for as long as the event is in the log; a set for each viewer has the places of theirs.
+
+    Args:
+        connection: Closed with the log.
+        durability: What is asked of Redis.
+        forgets_on_disk: Whether an erasure makes Redis rewrite its file; not if the state's erasure will.
+
+    Raises:
+        StateError: If Redis cannot be reached or is not configured to keep what it is given.
+    """
+
+    def __init__(
+        self, connection: RedisConnection, *, durability: Durability = "always", forgets_on_disk: bool = True
+    ) -> None:
+        self._redis = connection
+        self._forgets_on_disk = forgets_on_disk
+        self._log = connection.key("log")
+        self._ids = connection.key("log-ids")
+        self._bodies = connection.key("log-bodies")
+        self._trimmed = connection.key("log-trimmed")
+        connection.check(durability=durability)
+        with connection.asking("event log cannot be opened") as client:
+            self._append_script = client.register_script(_APPEND)
+            self._read_script = client.register_script(_READ)
+        self._encode = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+    def append(self, events: Sequence[Event]) -> Appended:
+        """Store events by one script, whose effects are on the disk when this returns.
+
+        Args:
+            events: Validated events; several may have the same id, of which the first counts.
+
+        Returns:
+            What became of them, and where they are in the log.
+
+        Raises:
+            StateError: If Redis refused, or did not say in time what became of them; sending them again is safe.
+            ValueError: If an event holds a whole number beyond 64 bits or text that is not Unicode; nothing is stored.
+        """
+        keys = [self._log, self._ids, self._bodies]
+        places_of_users: dict[str, int] = {}
+        values: list[bytes | int] = []
+        for event in events:
+            _refuse_long_numbers(event)
+            user_id = event.get("user_id")
+            if user_id is not None and user_id not in places_of_users:
+                keys.append(self._places_of(user_id))
+                places_of_users[user_id] = len(keys)
+            owner = 0 if user_id is None else places_of_users[user_id]
+            values += (event["event_id"].encode(), owner, self._encode(event))
+        with self._redis.asking("event log cannot be written"):
+            previous_seq, *places = self._append_script(keys=keys, args=values)
+        return Appended(
+            [ACCEPTED if place else DUPLICATE for place in places],
+            [LoggedEvent(place, event) for place, event in zip(places, events, strict=True) if place],
+            previous_seq,
+        )
+
+    def read(self, *, after: int, limit: int) -> list[LoggedEvent]:
+        """Return at most ``limit`` events with ``seq > after``, oldest first.
+
+        Raises:
+            StateError: If the log cannot be read, or events after that place have left it.
+        """
+        entries: list[LoggedEvent] = []
+        while len(entries) < limit:
+            count = min(limit - len(entries), _READ_AT_ONCE)
+            with self._redis.asking("event log cannot be read"):
+                trimmed, places, bodies = self._read_script(
+                    keys=[self._log, self._bodies, self._trimmed], args=[after + 1, count]
+                )
+            if after < int(trimmed or 0):
+                raise StateError(
+                    f"events {after + 1} to {int(trimmed)} have left the event log for the files that `trim-log` "
+                    f"wrote: what needs them cannot be made from Redis alone"
+                )
+            entries += (LoggedEvent(int(place), self._decode(body)) for place, body in zip(places, bodies, strict=True))
+            if len(places) < count:
+                break
+            after = entries[-1].seq
+        return entries
+
+    def read_user(self, user_id: str) -> Iterator[Event]:
+        """Yield every event of a viewer that is in the log, in order of acceptance."""
+        with self._redis.asking("event log cannot be read") as client:
+            places = sorted(map(int, client.smembers(self._places_of(user_id))))
+        for first in range(0, len(places), _ERASED_AT_ONCE):
+            yield from self._events_at(places[first : first + _ERASED_AT_ONCE])
+
+    def last_seq(self) -> int:
+        """Return the greatest ``seq`` ever given, 0 if none.
+
+        Raises:
+            StateError: If the log cannot be read.
+        """
+        with self._redis.asking("event log cannot be read") as client:
+            try:
+                return _seq(client.xinfo_stream(self._log)["last-generated-id"])
+            except redis.ResponseError as error:
+                if "no such key" in str(error):
+                    return 0
+                raise
+
+    def trimmed_seq(self) -> int:
+        """Return the place up to which events have left the log, 0 if none have.
+
+        Raises:
+            StateError: If the log cannot be read.
+        """
+        with self._redis.asking("event log cannot be read") as client:
+            return int(client.get(self._trimmed) or 0)
+
+    def followed_seq(self) -> int | None:
+        """Return the place up to which every consumer group is done with the log, None if there is no group.
+
+        Done is what was delivered to a group and is not pending: a group of several consumers that died in the middle
+        holds the log back until their work is claimed (``XAUTOCLAIM``) and acknowledged.
+
+        Raises:
+            StateError: If the log cannot be read.
+        """
+        done = []
+        with self._redis.asking("event log cannot be read") as client:
+            if not client.exists(self._log):
+                return None
+            for group in client.xinfo_groups(self._log):
+                done.append(_seq(group["last-delivered-id"]))
+                if group["pending"]:
+                    done.append(_seq(client.xpending(self._log, group["name"])["min"]) - 1)
+        return min(done, default=None)
+
+    def trim(self, entries: Sequence[LoggedEvent]) -> None:
+        """Let the oldest events go, with their ids: one that is sent again is then a new one.
+
+        Args:
+            entries: The oldest events of the log, all of them up to the last of these.
+
+        Raises:
+            StateError: If Redis refused.
+        """
+        until = entries[-1].seq
+        with self._redis.asking("event log cannot be trimmed") as client:
+            pipeline = client.pipeline(transaction=True)
+            pipeline.hdel(self._ids, *(entry.event["event_id"] for entry in entries))
+            pipeline.hdel(self._bodies, *(entry.seq for entry in entries))
+            for entry in entries:
+                if (user_id := entry.event.get("user_id")) is not None:
+                    pipeline.srem(self._places_of(user_id), entry.seq)
+            pipeline.xtrim(self._log, minid=f"0-{until + 1}", approximate=False)
+            pipeline.set(self._trimmed, until)
+            pipeline.execute()
+
+    def follow_as(self, group: str, seq: int) -> None:
+        """Say how far a state outside this Redis has followed, so that trimming waits for it.
+
+        Args:
+            group: Its consumer group; made if missing.
+            seq: What has been applied, durably.
+
+        Raises:
+            StateError: If Redis refused.
+        """
+        with self._redis.asking("event log cannot be followed") as client:
+            try:
+                client.xgroup_create(self._log, group, id=f"0-{seq}", mkstream=True)
+            except redis.ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+                client.xgroup_setid(self._log, group, id=f"0-{seq}")
+
+    def erase_user(self, user_id: str) -> int:
+        """Remove every event of a viewer, its id and its place; asked again, it goes on where it was interrupted.
+
+        Returns:
+            How many events there were.
+
+        Raises:
+            StateError: If Redis refused, or is busy rewriting its file; asking again is safe.
+        """
+        index = self._places_of(user_id)
+        erased = 0
+        while True:
+            with self._redis.asking("event log cannot be written") as client:
+                places = [int(place) for place in client.srandmember(index, _ERASED_AT_ONCE)]
+                if not places:
+                    break
+                event_ids = [event["event_id"] for event in self._events_at(places)]
+                pipeline = client.pipeline(transaction=True)
+                pipeline.xdel(self._log, *(f"0-{place}" for place in places))
+                pipeline.hdel(self._bodies, *places)
+                if event_ids:
+                    pipeline.hdel(self._ids, *event_ids)
+                pipeline.srem(index, *places)
+                erased += pipeline.execute()[0]
+        if self._forgets_on_disk:
+            self._redis.forget_on_disk()
+        return erased
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+    def _events_at(self, places: Sequence[int]) -> Iterator[Event]:
+        with self._redis.asking("event log cannot be read") as client:
+            bodies = client.hmget(self._bodies, places)
+        return (self._decode(body) for body in bodies if body is not None)
+
+    def _places_of(self, user_id: str) -> bytes:
+        return self._redis.key("log-of", user_id)
+
+
+def _refuse_long_numbers(event: Event) -> None:
+    for name, value in event.items():
+        if isinstance(value, int) and value not in _INT64:
+            raise ValueError(f"{name} is {value}, beyond 64 bits")
+
+
+def _seq(place: bytes) -> int:
+    return int(place.partition(b"-")[2])
