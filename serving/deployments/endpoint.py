@@ -16,7 +16,7 @@ from serving.settings import Settings
 from serving.state.event_log import ACCEPTED, Event
 from serving.state.live_catalogue import LiveCatalogue
 from serving.state.lmdb_state_store import LmdbStateStore
-from serving.state.records import EVENT_NAMES, UserRecord, refusals_of
+from serving.state.records import EVENT_NAMES, UserRecord, refusals_of, unpack_user
 from serving.state.sqlite_event_log import SqliteEventLog
 from serving.state.writer import EventWriter
 
@@ -42,7 +42,7 @@ class Endpoint:
 
     Args:
         settings: How to run.
-        log: The event log, as this thread reads it.
+        log: The event log, as this thread asks how far it goes.
         followed: The same log, as the state reads it. A connection of its own: statements that overlap on one
             connection share a snapshot, and the state would not see what was just committed.
         store: The state.
@@ -71,7 +71,7 @@ class Endpoint:
         self._writer = writer
         self._registry = registry
         self._now_ms = now_ms
-        self.catalogue = LiveCatalogue(store, log)
+        self.catalogue = LiveCatalogue(store)
         self._recommender = Recommender(self.catalogue, history_limit=settings.history_limit, now_ms=now_ms)
         self._wanted: str | None = None
         self._changed_while_loading: set[str] | None = None
@@ -137,9 +137,10 @@ class Endpoint:
         Raises:
             StateError: If the state cannot be read.
         """
-        position, user = self._store.read_user(query.user_id)
+        position, packed = self._store.read_user(query.user_id)
         if position != self.catalogue.position:
             self._follow(position)
+        user = None if packed is None else unpack_user(packed)
         return self._recommender.recommend(query, user, self.model)
 
     async def post(self, items: Sequence[Any]) -> list[Posted]:
@@ -225,8 +226,8 @@ class Endpoint:
 
     def user(self, user_id: str) -> dict[str, Any] | None:
         """Return what the state knows of a viewer, None if nothing."""
-        _, user = self._store.read_user(user_id)
-        return None if user is None else _describe_user(user)
+        _, packed = self._store.read_user(user_id)
+        return None if packed is None else _describe_user(unpack_user(packed))
 
     async def erase_user(self, user_id: str) -> dict[str, Any]:
         """Remove a viewer from the log and the state, and say what was removed where.

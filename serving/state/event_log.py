@@ -20,29 +20,28 @@ class LoggedEvent(NamedTuple):
     event: Event
 
 
-class Touched(NamedTuple):
-    """What a piece of the log speaks of; viewers' records are not among it."""
+class Appended(NamedTuple):
+    """What became of events that were appended together."""
 
-    room_ids: set[str]
-    product_ids: set[str]
-    entered_room_ids: set[str]
-    """rooms somebody entered"""
+    statuses: list[str]
+    """``accepted`` or ``duplicate`` for each, as they were given"""
+    entries: list[LoggedEvent]
+    """those accepted with their places, in order"""
+    previous_seq: int
+    """place of the newest event of the log before these, 0 if there was none: nothing lies between"""
 
 
 class EventLog(Protocol):
     """What serving needs of a log; ``tests/contracts`` says how each method behaves."""
 
-    def append(self, events: Sequence[Event]) -> list[str]:
-        """Store events durably and return ``accepted`` or ``duplicate`` for each."""
+    def append(self, events: Sequence[Event]) -> Appended:
+        """Store events durably, all or none."""
 
     def read(self, *, after: int, limit: int) -> list[LoggedEvent]:
         """Return the next events after a place, oldest first."""
 
-    def touched(self, *, after: int, until: int) -> Touched:
-        """Return which rooms and products the events of ``(after, until]`` may have changed."""
-
     def last_seq(self) -> int:
-        """Return the place of the newest event ever accepted, 0 if there never was one."""
+        """Return a place at or after every event ever accepted, before every event to come; 0 if there was none."""
 
     def erase_user(self, user_id: str) -> int:
         """Remove every event of a viewer and return how many there were."""

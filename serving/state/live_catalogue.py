@@ -1,12 +1,18 @@
 """The live catalogue in a replica's memory: a copy of what the state store says about rooms that are live."""
 
-from collections.abc import Iterable
-from typing import NamedTuple, Self
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple, Self
 
+from roomrec.features.items import ROOM_LISTING_WINDOW_MS
+from roomrec.features.moments import Moment
 from roomrec.policy.fallback import decayed_count
-from roomrec.retrieval.availability import ProductRecord, RoomRecord, available_products
-from serving.state.event_log import EventLog
-from serving.state.state_store import CatalogueRecords, Enters, Position, StateStore
+from roomrec.retrieval.availability import ProductRecord, RoomRecord, Stamp, available_products
+from serving.state.records import RoomMoment
+from serving.state.state_store import CatalogueRecords, Position, StateStore
+
+MOMENTS_LAG_S: Final = 0.1
+"""Moments and counts of enters are read again when they are older than this and somebody asks."""
 
 
 class Changes(NamedTuple):
@@ -19,24 +25,31 @@ class Changes(NamedTuple):
 
 
 class LiveCatalogue:
-    """Live rooms, the products listed there, and how many viewers enter.
+    """Live rooms, the products listed there, and what goes on in them.
 
-    ``refresh`` asks the state how far it has come, and reads only what the log has touched since. Called before every
-    answer, it makes an accepted event visible to the next request on every replica.
+    ``refresh`` asks the state for what has changed since it last did. Called before every answer, it makes an accepted
+    event visible to the next request on every replica; while only viewers do things it does nothing.
+
+    A room's record is another object whenever what the item encoder sees of the room may have changed. A listing it
+    does not see is changed in place, because a room may list tens of thousands.
 
     Args:
         store: Where records come from.
-        log: Says which records an event touches; a connection of its own, since other threads write.
+        clock: Seconds that only go forward.
     """
 
-    def __init__(self, store: StateStore, log: EventLog) -> None:
+    def __init__(self, store: StateStore, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._log = log
-        self.position = Position(-1, 0)
+        self._clock = clock
+        self.position = Position(-1, 0, 0)
         self.rooms: dict[str, RoomRecord] = {}
         self.products: dict[str, ProductRecord] = {}
-        self._enters: dict[str, Enters] = {}
+        self._not_started: dict[str, RoomRecord] = {}
         self._rooms_of_product: dict[str, set[str]] = {}
+        self._own: set[str] = set()  # rooms whose listings no copy shares
+        self._moments: dict[str, RoomMoment] = {}
+        self._moments_position: Position | None = None
+        self._moments_until = 0.0
 
     def refresh(self, position: Position | None = None) -> Changes | None:
         """Follow the state.
@@ -48,32 +61,17 @@ class LiveCatalogue:
             What may have changed, None if nothing.
 
         Raises:
-            StateError: If the state or the log cannot be read.
+            StateError: If the state cannot be read.
         """
         position = position or self._store.position()
-        if position == self.position:
+        if position.catalogue_seq == self.position.catalogue_seq and position.generation == self.position.generation:
+            self.position = position
             return None
-        if position.generation != self.position.generation or position.applied_seq < self.position.applied_seq:
+        records = self._store.read_changes(self.position)
+        if records is None:
             return self._reload()
-        touched = self._log.touched(after=self.position.applied_seq, until=position.applied_seq)
-        product_ids = touched.product_ids & self._rooms_of_product.keys()
-        changed = set(touched.room_ids)
-        if changed or product_ids:
-            records = self._store.read_records(
-                room_ids=changed, product_ids=product_ids, known_product_ids=self.products.keys()
-            )
-            if records.position.generation != position.generation:
-                return self._reload()
-        for product_id in product_ids:
-            changed |= self._rooms_of_product[product_id]
-        if changed or product_ids:
-            self._take(records)
-        if entered := touched.entered_room_ids & self.rooms.keys():
-            self._enters.update(self._store.read_enters(entered))
-        self.position = position
-        if not changed:
-            return None
-        return Changes(frozenset(changed), frozenset(touched.product_ids))
+        self.position = records.position
+        return self._take(records)
 
     def available_products(self, room_id: str) -> list[str]:
         """Return the products of a room that can be bought now, ascending; none if it is not live."""
@@ -81,60 +79,110 @@ class LiveCatalogue:
         return [] if room is None else available_products(room, self.products)
 
     def enters(self, *, at_ms: int) -> dict[str, float]:
-        """Return the decayed count of enters of each live room that had any."""
+        """Return the decayed count of enters of each live room that had any, at most ``MOMENTS_LAG_S`` old."""
+        self._follow_moments()
         return {
-            room_id: decayed_count(count, counted_at_ms=counted_at_ms, at_ms=at_ms)
-            for room_id, (count, counted_at_ms) in self._enters.items()
+            room_id: decayed_count(moment.enters, counted_at_ms=moment.enters_at_ms, at_ms=at_ms)
+            for room_id, moment in self._moments.items()
+            if moment.enters and room_id in self.rooms
         }
 
+    def moments(self, room_id: str, *, at_ms: int) -> Moment:
+        """Return what goes on in a room, at most ``MOMENTS_LAG_S`` old; nothing if it is not live."""
+        self._follow_moments()
+        moment = self._moments.get(room_id)
+        return Moment() if moment is None or room_id not in self.rooms else moment.counts.at(at_ms)
+
     def copy(self) -> Self:
-        """Return the catalogue as it is now, for another thread to read while this one follows the log."""
-        twin = type(self)(self._store, self._log)
-        twin.position = self.position
-        twin.rooms, twin.products = dict(self.rooms), dict(self.products)
-        twin._enters = dict(self._enters)
-        twin._rooms_of_product = {product_id: set(rooms) for product_id, rooms in self._rooms_of_product.items()}
+        """Return the catalogue as it is now, for another thread to read while this one follows the state."""
+        twin = type(self)(self._store, clock=self._clock)
+        twin.rooms, twin.products, twin._moments = dict(self.rooms), dict(self.products), dict(self._moments)
+        twin._moments_until = float("inf")
+        self._own.clear()
         return twin
+
+    def _follow_moments(self) -> None:
+        now = self._clock()
+        if now < self._moments_until:
+            return
+        records = self._store.read_moments(self._moments_position)
+        if self._moments_position is None or records.position.generation != self._moments_position.generation:
+            self._moments = {}
+        self._moments.update(records.rooms)
+        self._moments_position = records.position
+        self._moments_until = now + MOMENTS_LAG_S
 
     def _reload(self) -> Changes:
         records = self._store.read_catalogue()
         gone_rooms = set(self.rooms)
-        self.rooms, self.products, self._enters, self._rooms_of_product = {}, {}, {}, {}
+        self.rooms, self.products, self._not_started, self._rooms_of_product = {}, {}, {}, {}
+        self._moments, self._moments_position, self._moments_until = {}, None, 0.0
+        self._own = set()
         self.position = records.position
         self._take(records)
         return Changes(frozenset(gone_rooms | set(self.rooms)), None)
 
-    def _take(self, records: CatalogueRecords) -> None:
-        for product_id, product in records.products.items():
-            if product is not None:
-                self.products[product_id] = product
-        gone: list[tuple[str, Iterable[str]]] = []
-        for room_id, room in records.rooms.items():
-            before = self.rooms.pop(room_id, None)
-            listed_before = before.listings.keys() if before else set[str]()
-            listed = room.listings.keys() if room is not None and room.is_live else set[str]()
-            if room is not None and room.is_live:
-                self.rooms[room_id] = room
-                if room_id in records.enters:
-                    self._enters[room_id] = records.enters[room_id]
-            else:
-                self._enters.pop(room_id, None)
-            self._file(room_id, listed - listed_before)
-            gone.append((room_id, listed_before - listed))
+    def _take(self, records: CatalogueRecords) -> Changes | None:
+        changed: set[str] = set()
+        gone: list[RoomRecord] = []
+        self.products.update(records.products)
+        for room_id, record in records.rooms.items():
+            before = self.rooms.pop(room_id, None) or self._not_started.pop(room_id, None)
+            if (before is not None and before.is_live) or (record is not None and record.is_live):
+                changed.add(room_id)
+            if record is None:
+                self._moments.pop(room_id, None)
+                self._own.discard(room_id)
+                if before is not None:
+                    gone.append(before)
+                continue
+            for product_id in record.listings:
+                self._rooms_of_product.setdefault(product_id, set()).add(room_id)
+            room = record if before is None else self._merged(before, record)
+            self._own.add(room_id)
+            (self.rooms if room.is_live else self._not_started)[room_id] = room
         # only now: a product may have gone from one of these rooms and come to another, and is not to be forgotten
-        for room_id, product_ids in gone:
-            self._unfile(room_id, product_ids)
-        for product_id in records.products.keys() - self._rooms_of_product.keys():
-            self.products.pop(product_id, None)
+        for room in gone:
+            self._unfile(room)
+        for product_id in records.products:
+            if product_id in self._rooms_of_product:
+                changed.update(self.rooms.keys() & self._rooms_of_product[product_id])
+            else:
+                self.products.pop(product_id, None)
+        if not changed:
+            return None
+        listed = {product_id for room in records.rooms.values() if room is not None for product_id in room.listings}
+        return Changes(frozenset(changed), frozenset(listed | records.products.keys()))
 
-    def _file(self, room_id: str, product_ids: Iterable[str]) -> None:
-        for product_id in product_ids:
-            self._rooms_of_product.setdefault(product_id, set()).add(room_id)
+    def _merged(self, before: RoomRecord, record: RoomRecord) -> RoomRecord:
+        """Lay a room's changed record over the one held."""
+        listings = before.listings if before.room_id in self._own else dict(before.listings)
+        is_seen = listings is not before.listings or _described(before) != _described(record)
+        for product_id, listing in record.listings.items():
+            known = listings.get(product_id)
+            if known is None or known.first != listing.first:
+                is_seen = is_seen or _is_early(record, listing.first)
+            listings[product_id] = listing
+        if is_seen:
+            record.listings = listings
+            return record
+        before.pinned, before.pinned_product_id = record.pinned, record.pinned_product_id
+        return before
 
-    def _unfile(self, room_id: str, product_ids: Iterable[str]) -> None:
-        for product_id in product_ids:
+    def _unfile(self, room: RoomRecord) -> None:
+        for product_id in room.listings:
             rooms = self._rooms_of_product[product_id]
-            rooms.discard(room_id)
+            rooms.discard(room.room_id)
             if not rooms:
                 del self._rooms_of_product[product_id]
                 self.products.pop(product_id, None)
+
+
+def _described(room: RoomRecord) -> tuple[object, ...]:
+    """What the item encoder sees of a room beside its listings."""
+    return room.started, room.streamer_id, room.category, room.title, room.attributes
+
+
+def _is_early(room: RoomRecord, first: Stamp | None) -> bool:
+    """Whether the item encoder may see a product of a room that was first listed then."""
+    return room.started is None or first is None or first[0] <= room.started[0] + ROOM_LISTING_WINDOW_MS

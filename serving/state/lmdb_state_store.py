@@ -1,45 +1,25 @@
 """State in one LMDB environment, shared by all processes of a machine."""
 
 import fcntl
-import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import lmdb
-import msgspec
 
 from roomrec.errors import StateError
-from roomrec.policy.fallback import add_enter
-from roomrec.retrieval.availability import (
-    CATALOGUE_EVENT_TYPES,
-    ProductRecord,
-    RoomRecord,
-    Stamp,
-    apply_to_product,
-    apply_to_room,
-)
-from serving.state.event_log import Event, EventLog
-from serving.state.records import UserRecord, apply_to_user
-from serving.state.state_store import CatalogueRecords, Enters, Erased, Position
+from serving.state.applying import apply_events, needed_by
+from serving.state.event_log import Appended, EventLog, LoggedEvent
+from serving.state.lmdb_tables import LmdbTables
+from serving.state.state_store import CatalogueRecords, Erased, MomentRecords, Position
 
-_RULES: Final = 3
+_RULES: Final = 4
 """Raised when an event changes records in another way than before: a state made by other rules is made again."""
 
-_DATABASES = ("meta", "users", "rooms", "ended", "products", "enters")
-_PRODUCT_EVENT_TYPES = frozenset({"product_listed", "product_unlisted", "stock_changed"})
-_MAX_KEY_BYTES = 500
 _CHUNK = 5_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DEFAULT_MAP_BYTES: Final = 64 << 30
-
-
-class _RoomHead(msgspec.Struct, array_like=True):
-    """How a ``RoomRecord`` begins."""
-
-    room_id: str
-    started: Stamp | None = None
 
 
 class LmdbStateStore:
@@ -80,32 +60,29 @@ class LmdbStateStore:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 _drop_if_rebooted(path)
                 self._environment = lmdb.open(
-                    str(path), map_size=map_bytes, max_dbs=len(_DATABASES), sync=False, max_readers=512
+                    str(path), map_size=map_bytes, max_dbs=LmdbTables.MAX_DATABASES, sync=False, max_readers=512
                 )
                 self._environment.reader_check()  # a killed reader would keep old pages from being used again
-                self._databases = {name: self._environment.open_db(name.encode()) for name in _DATABASES}
+                self._tables = LmdbTables(self._environment)
         except (lmdb.Error, OSError) as error:
             raise StateError(f"state {path} cannot be opened: {error}; `rebuild-state` makes it again") from error
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decode_user = msgspec.msgpack.Decoder(UserRecord).decode
-        self._decode_room = msgspec.msgpack.Decoder(RoomRecord).decode
-        self._decode_head = msgspec.msgpack.Decoder(_RoomHead).decode
-        self._decode_product = msgspec.msgpack.Decoder(ProductRecord).decode
-        self._decode_enters = msgspec.msgpack.Decoder(Enters).decode
-        self._decode_meta = msgspec.msgpack.Decoder(int).decode
         with self._transaction() as transaction:
-            made_with = self._meta(transaction, "history_limit")
+            made_with = self._tables.number(transaction, "history_limit")
             self._history_limit = history_limit if may_shrink else max(history_limit, made_with)
-            is_short = made_with < self._history_limit
-            if (is_short or self._meta(transaction, "rules") != _RULES) and self._meta(transaction, "applied_seq"):
-                self._clear(transaction)
-            self._set_meta(transaction, "rules", _RULES)
-            self._set_meta(transaction, "history_limit", self._history_limit)
+            is_other = made_with < self._history_limit or self._tables.number(transaction, "rules") != _RULES
+            if is_other and made_with:
+                self._tables.clear(transaction)
+            self._tables.set_number(transaction, "rules", _RULES)
+            self._tables.set_number(transaction, "history_limit", self._history_limit)
 
-    def catch_up(self) -> Position:
+    def catch_up(self, appended: Appended | None = None) -> Position:
         """Apply the events of the log that have not been applied, in one transaction.
 
         Any process may call it, at any time: the write lock lets one work at a time, and the next finds the rest.
+
+        Args:
+            appended: Events just appended. If the state stands exactly before them they are applied from here, and the
+                log is not read.
 
         Returns:
             How far the state has come.
@@ -114,6 +91,13 @@ class LmdbStateStore:
             StateError: If the log cannot be read or the state cannot be written; nothing has changed then.
         """
         with self._transaction() as transaction:
+            position = self._tables.position(transaction)
+            if (
+                appended is not None
+                and appended.entries
+                and appended.previous_seq <= position.applied_seq < appended.entries[0].seq
+            ):
+                return self._apply(transaction, position, appended.entries)
             return self._apply_log(transaction)
 
     def rebuild(self) -> Position:
@@ -123,134 +107,86 @@ class LmdbStateStore:
             StateError: As ``catch_up``.
         """
         with self._transaction() as transaction:
-            self._clear(transaction)
+            self._tables.clear(transaction)
             return self._apply_log(transaction)
 
     def position(self) -> Position:
         """Return how far the state has come; costs microseconds."""
         with self._reading() as transaction:
-            return self._position(transaction)
+            return self._tables.position(transaction)
 
-    def read_user(self, user_id: str) -> tuple[Position, UserRecord | None]:
-        """Return what is known of a viewer, None if nothing, and how far the state had come then."""
+    def read_user(self, user_id: str) -> tuple[Position, bytes | None]:
+        """Return a viewer's record as stored, None if nothing is known, and how far the state had come then."""
         with self._reading() as transaction:
-            packed = transaction.get(_key(user_id), db=self._databases["users"])
-            return self._position(transaction), None if packed is None else self._decode_user(packed)
+            return self._tables.position(transaction), self._tables.user(transaction, user_id)
 
     def read_catalogue(self) -> CatalogueRecords:
-        """Return every room that has not ended, and the products listed there."""
+        """Return every room that has not ended, started or not, whole, and the products listed there."""
         with self._reading() as transaction:
-            rooms = [self._decode_room(value) for _, value in transaction.cursor(db=self._databases["rooms"])]
-            return self._records(transaction, {room.room_id: room for room in rooms}, (), ())
+            return self._tables.catalogue(transaction)
 
-    def read_records(
-        self, *, room_ids: Collection[str], product_ids: Collection[str], known_product_ids: Collection[str]
-    ) -> CatalogueRecords:
-        """Return some rooms and products as they are now.
-
-        Args:
-            room_ids: Rooms to read.
-            product_ids: Products to read.
-            known_product_ids: Products listed in those rooms that need not be read.
-        """
+    def read_changes(self, since: Position) -> CatalogueRecords | None:
+        """Return what has changed of rooms and products, None if that cannot be told any more."""
         with self._reading() as transaction:
-            rooms: dict[str, RoomRecord | None] = {}
-            for room_id in room_ids:
-                packed = transaction.get(_key(room_id), db=self._databases["rooms"])
-                rooms[room_id] = None if packed is None else self._decode_room(packed)
-            return self._records(transaction, rooms, product_ids, known_product_ids)
+            return self._tables.changes(transaction, since)
 
-    def read_enters(self, room_ids: Collection[str]) -> dict[str, Enters]:
-        """Return how many viewers enter some rooms; rooms that nobody entered, or that ended, are left out."""
+    def read_moments(self, since: Position | None) -> MomentRecords:
+        """Return what goes on in live rooms in which something was counted after ``since``."""
         with self._reading() as transaction:
-            return self._counts(transaction, room_ids)
+            return self._tables.moments(transaction, since)
 
     def has_ended(self, room_id: str) -> bool:
         """Return whether a room's end has been heard of."""
         with self._reading() as transaction:
-            return transaction.get(_key(room_id), db=self._databases["ended"]) is not None
+            return self._tables.has_ended(transaction, room_id)
 
     def erase_user(self, user_id: str) -> Erased:
-        """Remove what is known of a viewer.
+        """Remove what is known of a viewer, after the log forgot them.
+
+        What the log has by now is applied in the same transaction: then no writer that appended before the erasure can
+        still apply events of the viewer from memory.
 
         Raises:
-            StateError: If the state cannot be written.
+            StateError: If the log cannot be read or the state cannot be written; nothing has changed then.
         """
         with self._transaction() as transaction:
-            packed = transaction.pop(_key(user_id), db=self._databases["users"])
-            if packed is None:
+            user = self._tables.pop_user(transaction, user_id)
+            self._apply_log(transaction)
+            if user is None:
                 return Erased(0, 0, 0)
-            user = self._decode_user(packed)
             return Erased(len(user.events), len(user.follows), sum(map(len, user.refused.values())))
 
     def contents(self) -> dict[str, dict[bytes, bytes]]:
         """Return every record as stored, for comparing two states."""
         with self._reading() as transaction:
-            return {
-                name: {bytes(key): bytes(value) for key, value in transaction.cursor(db=database)}
-                for name, database in self._databases.items()
-                if name != "meta"
-            }
+            return self._tables.contents(transaction)
 
     def close(self) -> None:
         """Close the environment; it can then be opened again in this process."""
         self._environment.close()
 
     def _apply_log(self, transaction: lmdb.Transaction) -> Position:
-        applied_seq = self._meta(transaction, "applied_seq")
-        if applied_seq > self._log.last_seq():
-            self._clear(transaction)
-            applied_seq = 0
-        while entries := self._log.read(after=applied_seq, limit=_CHUNK):
-            chunk = _Chunk(self, transaction)
-            for entry in entries:
-                chunk.apply(entry.event)
-            chunk.write()
-            applied_seq = entries[-1].seq
-        self._set_meta(transaction, "applied_seq", applied_seq)
-        return self._position(transaction)
+        position = self._tables.position(transaction)
+        last_seq = self._log.last_seq()
+        if position.applied_seq > last_seq:
+            self._tables.clear(transaction)
+            position = self._tables.position(transaction)
+        while entries := self._log.read(after=position.applied_seq, limit=_CHUNK):
+            position = self._apply(transaction, position, entries)
+        if last_seq > position.applied_seq:  # what lay there was erased, or a duplicate used the place up
+            position = position._replace(applied_seq=last_seq)
+            self._tables.set_position(transaction, position)
+        return position
 
-    def _clear(self, transaction: lmdb.Transaction) -> None:
-        for name, database in self._databases.items():
-            if name != "meta":
-                transaction.drop(database, delete=False)
-        self._set_meta(transaction, "applied_seq", 0)
-        self._set_meta(transaction, "generation", self._meta(transaction, "generation") + 1)
-
-    def _records(
-        self,
-        transaction: lmdb.Transaction,
-        rooms: dict[str, Any],
-        product_ids: Collection[str],
-        known_product_ids: Collection[str],
-    ) -> CatalogueRecords:
-        wanted = set(product_ids)
-        for room in rooms.values():
-            if room is not None:
-                wanted.update(room.listings.keys() - known_product_ids)
-        products: dict[str, ProductRecord | None] = {}
-        for product_id in wanted:
-            packed = transaction.get(_key(product_id), db=self._databases["products"])
-            products[product_id] = None if packed is None else self._decode_product(packed)
-        return CatalogueRecords(self._position(transaction), rooms, products, self._counts(transaction, rooms))
-
-    def _counts(self, transaction: lmdb.Transaction, room_ids: Iterable[str]) -> dict[str, Enters]:
-        enters = {}
-        for room_id in room_ids:
-            packed = transaction.get(_key(room_id), db=self._databases["enters"])
-            if packed is not None:
-                enters[room_id] = self._decode_enters(packed)
-        return enters
-
-    def _position(self, transaction: lmdb.Transaction) -> Position:
-        return Position(self._meta(transaction, "generation"), self._meta(transaction, "applied_seq"))
-
-    def _meta(self, transaction: lmdb.Transaction, name: str) -> int:
-        packed = transaction.get(name.encode(), db=self._databases["meta"])
-        return 0 if packed is None else self._decode_meta(packed)
-
-    def _set_meta(self, transaction: lmdb.Transaction, name: str, value: int) -> None:
-        transaction.put(name.encode(), self._encode(value), db=self._databases["meta"])
+    def _apply(self, transaction: lmdb.Transaction, position: Position, entries: Sequence[LoggedEvent]) -> Position:
+        for first in range(0, len(entries), _CHUNK):
+            some = entries[first : first + _CHUNK]
+            loaded = self._tables.load(transaction, needed_by(some))
+            applied = apply_events(some, loaded, history_limit=self._history_limit)
+            self._tables.write(transaction, applied)
+            position = Position(position.generation, some[-1].seq, max(position.catalogue_seq, applied.catalogue_seq))
+        self._tables.set_position(transaction, position)
+        return position
 
     @contextmanager
     def _transaction(self) -> Iterator[lmdb.Transaction]:
@@ -273,100 +209,6 @@ def drop_state(path: Path) -> None:
     """Remove a state that no process has open; the log makes it again."""
     for name in ("data.mdb", "lock.mdb"):
         (path / name).unlink(missing_ok=True)
-
-
-class _Chunk:
-    """Records read and changed while a piece of the log is applied, written once at its end."""
-
-    def __init__(self, store: LmdbStateStore, transaction: lmdb.Transaction) -> None:
-        self._store = store
-        self._transaction = transaction
-        self._users: dict[str, UserRecord] = {}
-        self._rooms: dict[str, RoomRecord | None] = {}
-        self._products: dict[str, ProductRecord] = {}
-        self._enters: dict[str, Enters | None] = {}
-        self._changed_users: set[str] = set()
-        self._ended: dict[str, tuple[int, str]] = {}
-
-    def apply(self, event: Event) -> None:
-        event_type: str = event["event_type"]
-        room_id: str = event.get("room_id") or ""  # types that use it need it
-        if event_type == "room_end":
-            self._rooms[room_id] = self._enters[room_id] = None
-            self._ended[room_id] = (event["occurred_at_ms"], event["event_id"])
-        elif event_type in CATALOGUE_EVENT_TYPES:
-            if event_type != "stock_changed" and (room := self._room(room_id)) is not None:
-                apply_to_room(room, event)
-            if event_type in _PRODUCT_EVENT_TYPES:
-                apply_to_product(self._product(event["product_id"]), event)
-        else:
-            user = self._user(event["user_id"])
-            if apply_to_user(user, event, history_limit=self._store._history_limit):
-                self._changed_users.add(user.user_id)
-            if event_type == "enter" and self._is_live(room_id):
-                count, counted_at_ms = self._count(room_id)
-                self._enters[room_id] = add_enter(count, counted_at_ms=counted_at_ms, at_ms=event["occurred_at_ms"])
-
-    def write(self) -> None:
-        databases, encode = self._store._databases, self._store._encode
-        put, delete = self._transaction.put, self._transaction.delete
-        for user_id in self._changed_users:
-            put(_key(user_id), encode(self._users[user_id]), db=databases["users"])
-        for name, records in (("rooms", self._rooms), ("products", self._products), ("enters", self._enters)):
-            for record_id, record in records.items():
-                if record is None:
-                    delete(_key(record_id), db=databases[name])
-                else:
-                    put(_key(record_id), encode(record), db=databases[name])
-        for room_id, stamp in self._ended.items():
-            put(_key(room_id), encode(stamp), db=databases["ended"], overwrite=False)
-
-    def _user(self, user_id: str) -> UserRecord:
-        if user_id not in self._users:
-            packed = self._transaction.get(_key(user_id), db=self._store._databases["users"])
-            self._users[user_id] = UserRecord(user_id) if packed is None else self._store._decode_user(packed)
-        return self._users[user_id]
-
-    def _room(self, room_id: str) -> RoomRecord | None:
-        """Return a room's record, made if it was never heard of; None for a room that has ended."""
-        if room_id not in self._rooms:
-            get, databases = self._transaction.get, self._store._databases
-            packed = get(_key(room_id), db=databases["rooms"])
-            if packed is not None:
-                self._rooms[room_id] = self._store._decode_room(packed)
-            elif get(_key(room_id), db=databases["ended"]) is not None:
-                self._rooms[room_id] = None
-            else:
-                self._rooms[room_id] = RoomRecord(room_id)
-        return self._rooms[room_id]
-
-    def _is_live(self, room_id: str) -> bool:
-        """Whether a room is live, without reading what is listed there: enters are many, and so may listings be."""
-        if room_id in self._rooms:
-            room = self._rooms[room_id]
-            return room is not None and room.is_live
-        packed = self._transaction.get(_key(room_id), db=self._store._databases["rooms"])
-        return packed is not None and self._store._decode_head(packed).started is not None
-
-    def _product(self, product_id: str) -> ProductRecord:
-        if product_id not in self._products:
-            packed = self._transaction.get(_key(product_id), db=self._store._databases["products"])
-            self._products[product_id] = (
-                ProductRecord(product_id) if packed is None else self._store._decode_product(packed)
-            )
-        return self._products[product_id]
-
-    def _count(self, room_id: str) -> Enters:
-        if room_id not in self._enters:
-            packed = self._transaction.get(_key(room_id), db=self._store._databases["enters"])
-            self._enters[room_id] = (0.0, 0) if packed is None else self._store._decode_enters(packed)
-        return self._enters[room_id] or (0.0, 0)
-
-
-def _key(external_id: str) -> bytes:
-    """An id as an LMDB key, which has at most 511 bytes: the few ids that are longer in UTF-8 are hashed."""
-    key = external_id.encode()
-    return key if len(key) <= _MAX_KEY_BYTES else hashlib.sha256(key).digest()
 
 
 def _drop_if_rebooted(path: Path) -> None:

@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 
 from roomrec.events.schema import EVENT_TYPE_CODES
+from roomrec.features.moments import MomentCounts
 from roomrec.features.vocabulary import Vocabulary
+from roomrec.policy.fallback import add_enter
 from roomrec.sequences.history import HISTORY_EVENT_TYPES, History, ViewerEvents, build_history
 
 MAX_FOLLOWS: Final = 1_000
@@ -49,12 +51,37 @@ class UserRecord(msgspec.Struct, array_like=True):
     """``product_id``, ``room_id`` or ``streamer_id`` -> id -> when refused, and the event's id"""
 
 
+_decode_user = msgspec.msgpack.Decoder(UserRecord).decode
+
+
+class RoomMoment(msgspec.Struct, array_like=True):
+    """What goes on in one live room."""
+
+    changed_seq: int = 0
+    """the place of the log up to which events had been applied when this was last written"""
+    enters: float = 0.0
+    """decayed count of enters, for what is popular now"""
+    enters_at_ms: int = 0
+    """the instant ``enters`` stands for"""
+    counts: MomentCounts = msgspec.field(default_factory=MomentCounts)
+    """enters, comments and orders by second"""
+
+
 class Refusals(NamedTuple):
     """What is not to be shown to one viewer."""
 
     product_ids: frozenset[str] = frozenset()
     room_ids: frozenset[str] = frozenset()
     streamer_ids: frozenset[str] = frozenset()
+
+
+def unpack_user(packed: bytes) -> UserRecord:
+    """Return a viewer's record from its stored form.
+
+    Raises:
+        msgspec.DecodeError: If it is none.
+    """
+    return _decode_user(packed)
 
 
 def apply_to_user(user: UserRecord, event: Mapping[str, Any], *, history_limit: int) -> bool:
@@ -91,6 +118,19 @@ def apply_to_user(user: UserRecord, event: Mapping[str, Any], *, history_limit: 
     if event["event_type"] == "follow":
         _remember(user.follows, event["streamer_id"], key, limit=MAX_FOLLOWS)
     return True
+
+
+def apply_to_moment(moment: RoomMoment, event: Mapping[str, Any]) -> None:
+    """Count one accepted event of a live room.
+
+    Args:
+        moment: The record, changed in place.
+        event: An event of ``MOMENT_EVENT_TYPES`` in this room.
+    """
+    event_type, at_ms = event["event_type"], event["occurred_at_ms"]
+    moment.counts.add(event_type, at_ms=at_ms)
+    if event_type == "enter":
+        moment.enters, moment.enters_at_ms = add_enter(moment.enters, counted_at_ms=moment.enters_at_ms, at_ms=at_ms)
 
 
 def _remember(known: dict[str, tuple[int, str]], external_id: str, stamp: tuple[int, str], *, limit: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from roomrec.errors import StateError
-from serving.state.event_log import ACCEPTED, DUPLICATE, Event, LoggedEvent, Touched
+from serving.state.event_log import ACCEPTED, DUPLICATE, Appended, Event, LoggedEvent
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -62,14 +62,14 @@ class SqliteEventLog:
         self._encode = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder(dict[str, Any]).decode
 
-    def append(self, events: Sequence[Event]) -> list[str]:
+    def append(self, events: Sequence[Event]) -> Appended:
         """Store events in one transaction that is durable when this returns.
 
         Args:
             events: Validated events; several may have the same id, of which the first counts.
 
         Returns:
-            ``accepted`` or ``duplicate`` for each.
+            What became of them, and where they are in the log.
 
         Raises:
             StateError: If nothing could be stored: the disk is full, or another process holds the log for too long.
@@ -77,15 +77,23 @@ class SqliteEventLog:
         """
         rows = [self._row(event) for event in events]
         execute = self._connection.execute
+        statuses, entries = [], []
         try:
             execute("BEGIN IMMEDIATE")
-            results = [ACCEPTED if execute(_INSERT, row).rowcount else DUPLICATE for row in rows]
+            previous_seq = execute("SELECT MAX(seq) FROM events").fetchone()[0] or 0
+            for row, event in zip(rows, events, strict=True):
+                cursor = execute(_INSERT, row)
+                if cursor.rowcount:
+                    statuses.append(ACCEPTED)
+                    entries.append(LoggedEvent(cursor.lastrowid or 0, event))
+                else:
+                    statuses.append(DUPLICATE)
             execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise StateError(f"event log {self._path} cannot be written: {error}") from error
-        return results
+        return Appended(statuses, entries, previous_seq)
 
     def read(self, *, after: int, limit: int) -> list[LoggedEvent]:
         """Return at most ``limit`` events with ``seq > after``, oldest first.
@@ -101,31 +109,8 @@ class SqliteEventLog:
         for (body,) in self._query("SELECT body FROM events WHERE user_id = ? ORDER BY seq", (user_id,)):
             yield self._decode(body)
 
-    def touched(self, *, after: int, until: int) -> Touched:
-        """Return the rooms and products that events with ``after < seq <= until`` may have changed.
-
-        Raises:
-            StateError: If the log cannot be read.
-        """
-        rows = self._query(
-            "SELECT DISTINCT event_type = 'enter', room_id, product_id FROM events WHERE seq > ? AND seq <= ? AND "
-            "event_type IN ('enter', 'room_start', 'room_end', 'product_listed', 'product_unlisted', 'product_pinned', "
-            "'stock_changed')",
-            (after, until),
-        )
-        found = Touched(set(), set(), set())
-        for is_enter, room_id, product_id in rows:
-            if is_enter:
-                found.entered_room_ids.add(room_id)
-                continue
-            if room_id is not None:
-                found.room_ids.add(room_id)
-            if product_id is not None:
-                found.product_ids.add(product_id)
-        return found
-
     def last_seq(self) -> int:
-        """Return the greatest ``seq`` ever given, 0 if none.
+        """Return the greatest ``seq`` ever given, 0 if none; a duplicate may have used one up.
 
         Raises:
             StateError: If the log cannot be read.

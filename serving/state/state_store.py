@@ -1,31 +1,39 @@
 """State as a view of the event log: what serving needs of a store."""
 
-from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from roomrec.retrieval.availability import ProductRecord, RoomRecord
-from serving.state.records import UserRecord
-
-Enters = tuple[float, int]
-"""Decayed count of enters and the instant it stands for."""
+from serving.state.event_log import Appended
+from serving.state.records import RoomMoment
 
 
 class Position(NamedTuple):
     """How far the state has followed the log."""
 
     generation: int
-    """goes up when the state is rebuilt"""
+    """another one each time the state is made anew; one that was used before does not come back"""
     applied_seq: int
-    """the newest event the state contains"""
+    """every event up to this place of the log is contained"""
+    catalogue_seq: int
+    """the newest event that touched what may be shown (``CATALOGUE_EVENT_TYPES``)"""
 
 
 class CatalogueRecords(NamedTuple):
-    """Records of the live catalogue; None for what does not exist, or no longer does."""
+    """Rooms that have not ended and products, or what has changed of them."""
 
     position: Position
     rooms: dict[str, RoomRecord | None]
-    products: dict[str, ProductRecord | None]
-    enters: dict[str, Enters]
+    """by id; None for a room that has ended. Of what has changed: the listings that have, and the rest whole"""
+    products: dict[str, ProductRecord]
+    """by id"""
+
+
+class MomentRecords(NamedTuple):
+    """What goes on in live rooms."""
+
+    position: Position
+    rooms: dict[str, RoomMoment]
+    """by id; rooms in which nothing was counted are left out"""
 
 
 class Erased(NamedTuple):
@@ -39,8 +47,13 @@ class Erased(NamedTuple):
 class StateStore(Protocol):
     """What serving needs of a state store; ``tests/contracts`` says how each method behaves."""
 
-    def catch_up(self) -> Position:
-        """Apply every event of the log that has not been applied, exactly once."""
+    def catch_up(self, appended: Appended | None = None) -> Position:
+        """Apply every event of the log that has not been applied, exactly once.
+
+        Args:
+            appended: Events just appended. If the state stands exactly before them (``previous_seq <= applied_seq`` and
+                ``applied_seq`` before the first of them), they are applied from here and the log is not read.
+        """
 
     def rebuild(self) -> Position:
         """Forget everything and apply the whole log; readers see the state before or after, never between."""
@@ -48,22 +61,32 @@ class StateStore(Protocol):
     def position(self) -> Position:
         """Return how far the state has come."""
 
-    def read_user(self, user_id: str) -> tuple[Position, UserRecord | None]:
-        """Return what is known of a viewer, and how far the state had come then."""
+    def read_user(self, user_id: str) -> tuple[Position, bytes | None]:
+        """Return a viewer's record as stored (``unpack_user``), and how far the state had come then.
+
+        Another record has other bytes, so the bytes may be the key of a cache.
+        """
 
     def read_catalogue(self) -> CatalogueRecords:
-        """Return every room that has not ended, and the products listed there."""
+        """Return every room that has not ended, started or not, whole, and the products listed there."""
 
-    def read_records(
-        self, *, room_ids: Collection[str], product_ids: Collection[str], known_product_ids: Collection[str]
-    ) -> CatalogueRecords:
-        """Return some rooms and products, and products listed in those rooms that are not known yet."""
+    def read_changes(self, since: Position) -> CatalogueRecords | None:
+        """Return what has changed of rooms and products since the state stood elsewhere, to be laid over what was read.
 
-    def read_enters(self, room_ids: Collection[str]) -> dict[str, Enters]:
-        """Return how many viewers enter some rooms."""
+        A listing never comes without the record of its product.
+
+        Returns:
+            The changes; None if they cannot be told any more (another generation, or too long ago): read all then.
+        """
+
+    def read_moments(self, since: Position | None) -> MomentRecords:
+        """Return what goes on in live rooms in which something was counted after ``since``, all of them for None.
+
+        Rooms that have ended are left out; of a ``since`` of another generation, nothing is left out.
+        """
 
     def erase_user(self, user_id: str) -> Erased:
-        """Remove a viewer."""
+        """Remove a viewer, after the log forgot them: events appended by others before that must not come back."""
 
     def close(self) -> None:
         """Let go of files and connections."""

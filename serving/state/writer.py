@@ -120,12 +120,12 @@ class EventWriter:
     def _store_together(self, posts: list[_Post]) -> None:
         if not posts:
             return
-        results = self._log.append([event for post in posts for event in post.events])
-        self._store.catch_up()
+        appended = self._log.append([event for post in posts for event in post.events])
+        self._store.catch_up(appended)
         start = 0
         for post in posts:
             stop = start + len(post.events)
-            post.future.set_result(results[start:stop])
+            post.future.set_result(appended.statuses[start:stop])
             start = stop
 
     def _erase(self, erasure: _Erasure) -> None:

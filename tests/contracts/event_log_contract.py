@@ -28,7 +28,7 @@ class EventLogContract:
         log.close()
 
     def test_new_events_are_accepted_in_order(self, log: EventLog) -> None:
-        assert log.append([event("b"), event("a")]) == ["accepted", "accepted"]
+        assert log.append([event("b"), event("a")]).statuses == ["accepted", "accepted"]
         assert [entry.event["event_id"] for entry in log.read(after=0, limit=10)] == ["b", "a"]
 
     def test_an_event_comes_back_as_it_went_in(self, log: EventLog) -> None:
@@ -37,12 +37,12 @@ class EventLogContract:
         assert log.read(after=0, limit=1)[0].event == went_in
 
     def test_the_same_id_twice_is_one_event_and_the_first_counts(self, log: EventLog) -> None:
-        assert log.append([event("a", stock=1), event("a", stock=2)]) == ["accepted", "duplicate"]
-        assert log.append([event("a", stock=3)]) == ["duplicate"]
+        assert log.append([event("a", stock=1), event("a", stock=2)]).statuses == ["accepted", "duplicate"]
+        assert log.append([event("a", stock=3)]).statuses == ["duplicate"]
         assert [entry.event["stock"] for entry in log.read(after=0, limit=10)] == [1]
 
     def test_ids_that_look_alike_are_different(self, log: EventLog) -> None:
-        assert log.append([event("a"), event("A"), event("a "), event("a\x00")]) == ["accepted"] * 4
+        assert log.append([event("a"), event("A"), event("a "), event("a\x00")]).statuses == ["accepted"] * 4
 
     def test_reading_goes_on_where_it_stopped(self, log: EventLog) -> None:
         log.append([event(name) for name in "abcde"])
@@ -63,13 +63,13 @@ class EventLogContract:
             with pytest.raises(ValueError):
                 log.append([event("a"), bad])
         assert log.read(after=0, limit=10) == []
-        assert log.append([event("a")]) == ["accepted"]
+        assert log.append([event("a")]).statuses == ["accepted"]
 
     def test_another_process_sees_what_was_appended(self, log: EventLog, tmp_path: Path) -> None:
         other = self.open_log(tmp_path)
         log.append([event("a")])
         assert [entry.event["event_id"] for entry in other.read(after=0, limit=10)] == ["a"]
-        assert other.append([event("a"), event("b")]) == ["duplicate", "accepted"]
+        assert other.append([event("a"), event("b")]).statuses == ["duplicate", "accepted"]
         assert log.last_seq() == other.last_seq()
         other.close()
 
@@ -84,7 +84,9 @@ class EventLogContract:
     def test_writers_at_the_same_time_lose_and_double_nothing(self, tmp_path: Path) -> None:
         def write(writer: int) -> list[str]:
             log = self.open_log(tmp_path)
-            results = [status for place in range(20) for status in log.append([event(f"{place}"), event(f"{writer}")])]
+            results: list[str] = []
+            for place in range(20):
+                results += log.append([event(f"{place}"), event(f"{writer}")]).statuses
             log.close()
             return results
 
@@ -95,24 +97,19 @@ class EventLogContract:
         assert len(log.read(after=0, limit=1_000)) == 24
         log.close()
 
-    def test_touched_says_what_changed_and_only_that(self, log: EventLog) -> None:
-        log.append([event("0", "room_start", room_id="r0", streamer_id="s")])
-        after = log.last_seq()
-        log.append(
-            [
-                event("1", "enter", user_id="u", room_id="r1", streamer_id="s"),
-                event("2", "room_end", room_id="r2"),
-                event("3", "product_listed", room_id="r3", product_id="p3"),
-                event("4", "stock_changed", product_id="p4", stock=0),
-                event("5", "product_click", user_id="u", room_id="r5", product_id="p5"),
-            ]
-        )
-        until = log.last_seq()
-        log.append([event("6", "room_end", room_id="r6")])
-        touched = log.touched(after=after, until=until)
-        assert touched.room_ids == {"r2", "r3"}
-        assert touched.product_ids == {"p3", "p4"}
-        assert touched.entered_room_ids == {"r1"}
+    def test_appending_says_where_events_are(self, log: EventLog) -> None:
+        first = log.append([event("a"), event("b")])
+        assert [entry.event["event_id"] for entry in first.entries] == ["a", "b"]
+        assert first.previous_seq == 0
+        second = log.append([event("b"), event("c"), event("c")])
+        assert second.statuses == ["duplicate", "accepted", "duplicate"]
+        assert second.entries == log.read(after=first.entries[-1].seq, limit=10)
+        assert second.previous_seq == first.entries[-1].seq
+        assert log.append([event("c")]) == (["duplicate"], [], second.entries[-1].seq)
+
+    def test_what_was_appended_is_what_is_read(self, log: EventLog) -> None:
+        full = event("a", user_id="u", stock=2**63 - 1, propensity=0.1, context={"title": "\U0001f600 \x00", "a": ""})
+        assert log.append([full]).entries == log.read(after=0, limit=10)
 
     def test_erasing_removes_one_viewer_and_no_place_is_used_twice(self, log: EventLog) -> None:
         log.append([event("a", user_id="u1"), event("b", user_id="u2"), event("c", user_id="u1")])

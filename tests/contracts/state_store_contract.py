@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serving.state.event_log import EventLog
-from serving.state.records import MAX_REFUSALS, UserRecord, refusals_of
+from serving.state.records import MAX_REFUSALS, UserRecord, refusals_of, unpack_user
 from serving.state.state_store import StateStore
 
 MINUTE_MS = 60_000
@@ -86,9 +86,9 @@ class StateStoreContract:
         store.close()
 
     def user(self, store: StateStore, user_id: str = "u1") -> UserRecord:
-        _, user = store.read_user(user_id)
-        assert user is not None
-        return user
+        _, packed = store.read_user(user_id)
+        assert packed is not None
+        return unpack_user(packed)
 
     def test_nothing_is_known_of_a_stranger(self, store: StateStore) -> None:
         assert store.read_user("u1")[1] is None
@@ -167,7 +167,8 @@ class StateStoreContract:
         records = store.read_catalogue()
         assert list(records.rooms) == ["r1"]
         assert records.products["silk"].stock == 4
-        assert records.enters == {"r1": (1.0, 3)}
+        moment = store.read_moments(None).rooms["r1"]
+        assert (moment.enters, moment.enters_at_ms, moment.counts.by_second) == (1.0, 3, {0: [1, 0, 0]})
 
     def test_an_end_is_final(self, log: EventLog, store: StateStore) -> None:
         for each in (start(1), event("room_end", 5, room_id="r1"), start(9), enter(10)):
@@ -176,27 +177,140 @@ class StateStoreContract:
         log.append([event("product_listed", 11, room_id="r1", product_id="silk")])
         store.catch_up()
         assert store.read_catalogue().rooms == {}
-        assert store.read_records(room_ids=["r1"], product_ids=[], known_product_ids=[]).rooms == {"r1": None}
-        assert store.read_enters(["r1"]) == {}
+        assert store.read_moments(None).rooms == {}
 
     def test_an_end_before_its_start_is_final_too(self, log: EventLog, store: StateStore) -> None:
         log.append([event("room_end", 5, room_id="r1"), start(1)])
         store.catch_up()
         assert store.read_catalogue().rooms == {}
 
-    def test_known_products_are_not_read_again(self, log: EventLog, store: StateStore) -> None:
-        log.append(
-            [start(1), *(event("product_listed", 2, room_id="r1", product_id=name) for name in ("silk", "wool"))]
-        )
-        store.catch_up()
-        records = store.read_records(room_ids=["r1"], product_ids=["saw"], known_product_ids=["silk"])
-        assert set(records.products) == {"wool", "saw"}
-        assert records.products["saw"] is None
-
     def test_enters_fade(self, log: EventLog, store: StateStore) -> None:
         log.append([start(0), enter(0), enter(10 * MINUTE_MS)])
         store.catch_up()
-        assert store.read_enters(["r1"]) == {"r1": (1.5, 10 * MINUTE_MS)}
+        moment = store.read_moments(None).rooms["r1"]
+        assert (moment.enters, moment.enters_at_ms) == (1.5, 10 * MINUTE_MS)
+
+    def test_only_moments_counted_since_are_read(self, log: EventLog, store: StateStore) -> None:
+        log.append([start(0), start(0, room_id="r2"), enter(1_000), enter(2_000, room_id="r2")])
+        before = store.catch_up()
+        log.append([event("comment", 1_500, user_id="u2", room_id="r1"), enter(1, user_id="u2", room_id="unheard of")])
+        after = store.catch_up()
+        assert store.read_moments(None).rooms.keys() == {"r1", "r2"}
+        found = store.read_moments(before)
+        assert found.position == after
+        assert {room_id: moment.counts.by_second for room_id, moment in found.rooms.items()} == {"r1": {1: [1, 1, 0]}}
+        assert store.read_moments(after).rooms == {}
+        store.rebuild()
+        assert store.read_moments(after).rooms.keys() == {"r1", "r2"}
+
+    def test_only_room_events_move_the_catalogue(self, log: EventLog, store: StateStore) -> None:
+        log.append([start(1)])
+        started = store.catch_up()
+        assert started.catalogue_seq == started.applied_seq
+        log.append(
+            [
+                enter(2),
+                event("comment", 3, user_id="u1", room_id="r1"),
+                event("order", 4, user_id="u1", product_id="silk"),
+            ]
+        )
+        entered = store.catch_up()
+        assert entered.applied_seq > started.applied_seq
+        assert entered.catalogue_seq == started.catalogue_seq
+        log.append([enter(5), event("stock_changed", 6, product_id="silk", stock=0), enter(7)])
+        sold_out = store.catch_up()
+        assert started.catalogue_seq < sold_out.catalogue_seq < sold_out.applied_seq
+        assert store.read_user("u1")[0] == store.position() == store.read_catalogue().position == sold_out
+
+    def test_changes_are_what_changed_and_only_that(self, log: EventLog, store: StateStore) -> None:
+        names = ["silk", "wool", "drill"]
+        log.append(
+            [
+                *(start(1, room_id=room_id) for room_id in ("r1", "r2", "r3", "r4")),
+                *(event("product_listed", 2, room_id="r1", product_id=name, stock=4) for name in names),
+            ]
+        )
+        before = store.catch_up()
+        log.append([event("product_unlisted", 3, room_id="r1", product_id="silk"), enter(4, room_id="r4")])
+        log.append([event("room_end", 5, room_id="r2"), event("stock_changed", 6, product_id="wool", stock=0)])
+        log.append([event("product_pinned", 7, room_id="r3", product_id="drill"), event("room_end", 8, room_id="r9")])
+        store.catch_up()
+        changes = store.read_changes(before)
+        assert changes is not None
+        assert changes.position == store.position()
+        assert changes.rooms.keys() == {"r1", "r2", "r3", "r9"}
+        room = changes.rooms["r1"]
+        assert room is not None
+        assert room.is_live
+        assert {name: listing.listed for name, listing in room.listings.items()} == {"silk": False}
+        assert changes.rooms["r3"] is not None
+        assert changes.rooms["r3"].pinned_product_id == "drill"
+        assert changes.rooms["r2"] is changes.rooms["r9"] is None
+        assert {name: product.stock for name, product in changes.products.items()} == {"silk": 4, "wool": 0}
+
+    def test_nothing_has_changed_since_now(self, log: EventLog, store: StateStore) -> None:
+        log.append([start(1), enter(2)])
+        here = store.catch_up()
+        assert store.read_changes(here) == (here, {}, {})
+
+    def test_a_listing_comes_with_its_product_however_old_that_is(self, log: EventLog, store: StateStore) -> None:
+        log.append([start(1), event("stock_changed", 2, product_id="silk", stock=0)])
+        before = store.catch_up()
+        log.append([event("product_listed", 3, room_id="r1", product_id="silk")])
+        store.catch_up()
+        changes = store.read_changes(before)
+        assert changes is not None
+        assert changes.products["silk"].stock == 0
+
+    def test_many_changes_at_once_are_all_told(self, log: EventLog, store: StateStore) -> None:
+        log.append([start(1)])
+        before = store.catch_up()
+        names = {f"p{place}" for place in range(250)}
+        log.append([event("product_listed", 2, room_id="r1", product_id=name) for name in sorted(names)])
+        store.catch_up()
+        changes = store.read_changes(before)
+        assert changes is not None
+        assert changes.rooms["r1"] is not None
+        assert changes.rooms["r1"].listings.keys() == changes.products.keys() == names
+        whole = store.read_catalogue()
+        assert (whole.rooms, whole.products) == (changes.rooms, changes.products)
+
+    def test_changes_of_another_generation_or_of_the_future_are_not_told(
+        self, log: EventLog, store: StateStore
+    ) -> None:
+        log.append([start(1)])
+        before = store.catch_up()
+        assert store.read_changes(before._replace(catalogue_seq=before.catalogue_seq + 1)) is None
+        store.rebuild()
+        assert store.read_changes(before) is None
+
+    def test_what_was_just_appended_is_applied_from_memory(self, log: EventLog, store: StateStore) -> None:
+        store.catch_up()
+        for at_ms in range(1, 4):
+            appended = log.append([enter(at_ms), enter(1)])
+            assert store.catch_up(appended).applied_seq == appended.entries[0].seq
+        assert store.catch_up(log.append([enter(1)])).applied_seq == log.last_seq()
+        assert [past.occurred_at_ms for past in self.user(store).events] == [1, 2, 3]
+
+    def test_what_lies_between_is_read_from_the_log(self, log: EventLog, store: StateStore) -> None:
+        log.append([enter(1)])
+        second = log.append([enter(2)])
+        third = log.append([enter(3)])
+        for appended in (third, second, third):
+            store.catch_up(appended)
+            assert [past.occurred_at_ms for past in self.user(store).events] == [1, 2, 3]
+
+    def test_events_of_a_viewer_erased_meanwhile_do_not_come_back_from_memory(
+        self, log: EventLog, store: StateStore
+    ) -> None:
+        store.catch_up()
+        appended = log.append([enter(1), enter(2)])
+        log.erase_user("u1")
+        store.erase_user("u1")
+        store.catch_up(appended)
+        assert store.read_user("u1")[1] is None
+        store.catch_up(log.append([enter(3)]))
+        assert [past.occurred_at_ms for past in self.user(store).events] == [3]
 
     @pytest.mark.parametrize("seed", range(3))
     def test_rebuilt_equals_followed_step_by_step(self, log: EventLog, store: StateStore, seed: int) -> None:

@@ -77,7 +77,7 @@ def test_the_job_and_the_catalogue_agree(tmp_path: Path, seed: int) -> None:
 
     log = SqliteEventLog(tmp_path / "events.sqlite")
     store = LmdbStateStore(tmp_path / "state", log, history_limit=10, map_bytes=1 << 26)
-    online = LiveCatalogue(store, log)
+    online = LiveCatalogue(store)
     for fields in arrived:
         event = validate_event(fields, received_at_ms=START_MS + 5 * 86_400_000)
         assert isinstance(event, dict)

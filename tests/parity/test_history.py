@@ -14,7 +14,7 @@ from roomrec.features.spec import HISTORY_INPUTS
 from roomrec.features.vocabulary import Vocabulary
 from roomrec.sequences.history import History, ViewerEvents, build_history, history_inputs
 from serving.state.lmdb_state_store import LmdbStateStore
-from serving.state.records import UserRecord, user_history
+from serving.state.records import UserRecord, unpack_user, user_history
 from serving.state.sqlite_event_log import SqliteEventLog
 
 START_MS = 1_700_000_000_000
@@ -97,7 +97,10 @@ def build_online(accepted: list[dict[str, Any]], data: st.DataObject) -> dict[st
         for place in range(0, len(accepted), size):
             log.append([{k: v for k, v in event.items() if v is not None} for event in accepted[place : place + size]])
             store.catch_up()
-        users = {user_id: store.read_user(user_id)[1] or UserRecord(user_id) for user_id in USERS}
+        packed = {user_id: store.read_user(user_id)[1] for user_id in USERS}
         store.close()
         log.close()
-    return {user_id: user_history(user, VOCABULARY) for user_id, user in users.items()}
+    return {
+        user_id: user_history(UserRecord(user_id) if user is None else unpack_user(user), VOCABULARY)
+        for user_id, user in packed.items()
+    }

@@ -8,7 +8,7 @@ import numpy as np
 
 from roomrec.events.validation import Rejection, validate_event
 from serving.state.lmdb_state_store import LmdbStateStore
-from serving.state.records import user_history
+from serving.state.records import unpack_user, user_history
 from serving.state.sqlite_event_log import SqliteEventLog
 from tests.runs import preprocess_events
 
@@ -57,7 +57,7 @@ def test_the_job_and_the_state_agree_on_every_user(tmp_path: Path) -> None:
     assert len(flat.user_index) == 4
     for row, user_index in enumerate(flat.user_index.tolist()):
         _, user = store.read_user(offline.vocabulary.decode("user", user_index))
-        online = user_history(user, offline.vocabulary)
+        online = user_history(unpack_user(user), offline.vocabulary)
         rows = slice(flat.offsets[row], flat.offsets[row + 1])
         assert len(online.event_type) > 20
         for name in ("occurred_at_ms", "event_type", "streamer_index", "product_index", "watch_time_bucket"):

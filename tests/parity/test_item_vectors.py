@@ -60,7 +60,7 @@ def test_attributes_count_the_same_online_and_offline(tmp_path: Path, model: str
     accepted = [validate_event(each, received_at_ms=START_MS + 3 * DAY_MS) for each in EVENTS]
     log.append([{name: value for name, value in each.items() if value is not None} for each in accepted])
     store.catch_up()
-    catalogue = LiveCatalogue(store, log)
+    catalogue = LiveCatalogue(store)
     catalogue.refresh()
     serving = ServingModel.open("v1", Bundle.open(published.folder), catalogue)
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from serving.__main__ import application
 from serving.settings import Settings
 from serving.state.lmdb_state_store import LmdbStateStore
+from serving.state.records import unpack_user
 from serving.state.sqlite_event_log import SqliteEventLog
 from tests.contracts.state_store_contract import enter
 
@@ -83,7 +84,7 @@ def test_rebuilding_forgets_nothing_that_the_endpoint_was_told_to_remember(tmp_p
     store = LmdbStateStore(settings.state_path, log, history_limit=300)
     user = store.read_user("u1")[1]
     assert user is not None
-    assert len(user.events) == 250
+    assert len(unpack_user(user).events) == 250
     store.close()
     log.close()
 

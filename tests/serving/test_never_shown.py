@@ -14,7 +14,6 @@ from serving.deployments.endpoint import Endpoint
 from serving.deployments.recommender import Query
 from serving.settings import Settings
 from serving.state.live_catalogue import LiveCatalogue
-from serving.state.sqlite_event_log import SqliteEventLog
 
 NOW_MS = 1_800_000_000_000
 ROOMS = ("r1", "r2", "r3")
@@ -124,8 +123,7 @@ def test_shown_is_what_is_there(registry_path: Path, user_id: str, posts: list[l
     async def play(folder: str) -> None:
         endpoint = Endpoint.open(Settings(registry=str(registry_path), data=folder), now_ms=lambda: NOW_MS)
         naive = Naive()
-        log = SqliteEventLog(Path(folder) / "events.sqlite")
-        lagging = LiveCatalogue(endpoint._store, log)
+        lagging = LiveCatalogue(endpoint._store)
         for place, events in enumerate(posts):
             await endpoint.post(events)
             for event in events:
@@ -136,7 +134,6 @@ def test_shown_is_what_is_there(registry_path: Path, user_id: str, posts: list[l
         lagging.refresh()
         assert {room: set(lagging.available_products(room)) for room in lagging.rooms} == shown(endpoint, user_id)
         assert set(endpoint.model.rooms.ids) == naive.live_rooms()
-        log.close()
         await endpoint.close()
 
     with tempfile.TemporaryDirectory() as folder:

@@ -141,12 +141,14 @@ def test_neither_a_request_nor_a_sale_passes_over_all_products(
 
     monkeypatch.setattr(endpoint.model, "_restock", restock)
     monkeypatch.setattr(endpoint.catalogue, "available_products", None)
-    monkeypatch.setattr(endpoint._store, "_decode_room", None)
+    monkeypatch.setattr(endpoint._store._tables, "_listings", None)
+    monkeypatch.setattr(endpoint._store._tables, "catalogue", None)
     for user_id in ("ann", "stranger"):
         assert len(shown(client, user_id)) == 10
     post(client, event("stock_changed", product_id="p1234", stock=7))
     post(client, event("enter", user_id="ann", room_id="shop", streamer_id="shop"))
     post(client, event("order", user_id="ann", product_id="p1234"))
+    post(client, event("product_unlisted", room_id="shop", product_id="p77"))
     for user_id in ("ann", "stranger"):
         assert len(shown(client, user_id)) == 10
-    assert asked_of == [["p1234"]]
+    assert asked_of == [["p1234"], ["p77"]]

@@ -22,7 +22,7 @@ class Shop:
     def __init__(self, folder: Path, bundle: Bundle) -> None:
         self.log = SqliteEventLog(folder / "events.sqlite")
         self.store = LmdbStateStore(folder / "state", self.log, history_limit=20, map_bytes=1 << 24)
-        self.catalogue = LiveCatalogue(self.store, self.log)
+        self.catalogue = LiveCatalogue(self.store)
         self.model = ServingModel.open("v1", bundle, self.catalogue)
         self.bundle = bundle
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from serving.state.lmdb_state_store import LmdbStateStore
+from serving.state.records import unpack_user
 from serving.state.sqlite_event_log import SqliteEventLog
 
 _DIES = """
 import os, signal, sys
 from pathlib import Path
-from serving.state import lmdb_state_store
+from serving.state import lmdb_tables
 from serving.state.sqlite_event_log import SqliteEventLog
 from serving.state.lmdb_state_store import LmdbStateStore
 from tests.contracts.state_store_contract import enter
@@ -30,7 +31,7 @@ if moment == "before the commit":
     die()
 log.append([enter(3)])
 if moment == "inside the state's transaction":
-    lmdb_state_store._Chunk.write = die
+    lmdb_tables.LmdbTables.write = die
 if moment == "after the commit":
     die()
 store.catch_up()
@@ -55,7 +56,7 @@ def test_kill_9(tmp_path: Path, moment: str, logged: list[int], applied: list[in
 
     def remembered() -> list[int]:
         user = store.read_user("u1")[1]
-        return [] if user is None else [past.occurred_at_ms for past in user.events]
+        return [] if user is None else [past.occurred_at_ms for past in unpack_user(user).events]
 
     assert [entry.event["occurred_at_ms"] for entry in log.read(after=0, limit=10)] == logged
     assert remembered() == applied

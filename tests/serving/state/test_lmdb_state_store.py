@@ -9,6 +9,7 @@ from serving.settings import Settings
 from serving.state import lmdb_state_store
 from serving.state.event_log import EventLog
 from serving.state.lmdb_state_store import LmdbStateStore
+from serving.state.records import unpack_user
 from serving.state.sqlite_event_log import SqliteEventLog
 from serving.state.state_store import StateStore
 from tests.contracts.state_store_contract import StateStoreContract, enter
@@ -39,7 +40,7 @@ def open_store(tmp_path: Path, log: SqliteEventLog, *, history_limit: int = 5) -
 
 def remembered(store: LmdbStateStore) -> list[int]:
     user = store.read_user("u1")[1]
-    return [] if user is None else [past.occurred_at_ms for past in user.events]
+    return [] if user is None else [past.occurred_at_ms for past in unpack_user(user).events]
 
 
 def test_a_larger_history_limit_reads_the_log_again(tmp_path: Path, log: SqliteEventLog) -> None:
@@ -63,11 +64,11 @@ def test_a_state_made_by_other_rules_is_made_again(
     store.close()
     monkeypatch.setattr("serving.state.lmdb_state_store._RULES", 1_000)
     store = open_store(tmp_path, log)
-    assert store.position() == (before.generation + 1, 0)
+    assert store.position() == (before.generation + 1, 0, 0)
     assert store.catch_up().applied_seq == before.applied_seq
     store.close()
     store = open_store(tmp_path, log)
-    assert store.position() == (before.generation + 1, before.applied_seq)
+    assert store.position() == (before.generation + 1, before.applied_seq, 0)
     store.close()
 
 

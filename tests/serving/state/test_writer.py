@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from roomrec.errors import StateError
+from serving.state.event_log import Appended
 from serving.state.lmdb_state_store import LmdbStateStore
+from serving.state.records import unpack_user
 from serving.state.sqlite_event_log import SqliteEventLog
 from serving.state.writer import EventWriter
 from tests.contracts.state_store_contract import enter
@@ -21,7 +23,7 @@ class SlowLog(SqliteEventLog):
         self.go_on = threading.Event()
         self.appends: list[int] = []
 
-    def append(self, events: Any) -> list[str]:
+    def append(self, events: Any) -> Appended:
         self.go_on.wait(5)
         self.appends.append(len(events))
         return super().append(events)
@@ -50,7 +52,7 @@ def test_posts_that_wait_share_a_write(parts: Any) -> None:
     assert first.result(5) == ["accepted"]
     assert [future.result(5) for future in rest] == [["accepted", "duplicate"]] * 4
     assert log.appends == [1, 8]
-    assert len(store.read_user("u1")[1].events) == 5
+    assert len(unpack_user(store.read_user("u1")[1]).events) == 5
 
 
 def test_a_bad_post_does_not_fail_its_neighbours(parts: Any) -> None:
