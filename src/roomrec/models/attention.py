@@ -1,9 +1,11 @@
 """Multi-head causal self-attention over histories.
 
-Legend: B batch, L sequence, Q queries (L, or 1 for the newest only), D embedding, H heads.
+Legend: B batch, L sequence, Q queries (L, or 1 for the newest only), D embedding, H heads; of one viewer T events seen
+before, S new ones, Z all of them.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -18,6 +20,29 @@ class Scope(NamedTuple):
     which is right for real events where padding stands on the right, and needs no mask in memory"""
     age_BL: Tensor
     """Seconds before the newest event of the history, int64"""
+
+
+@runtime_checkable
+class ExtendableBlock(Protocol):
+    """A block whose outputs never change once later events come, so that new events need only what was kept of old."""
+
+    num_cached: int
+    """Tensors ``[T, D]`` that are kept of the events seen before"""
+
+    def extend(
+        self, x_SD: Tensor, past: Sequence[Tensor], *, newest_only: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Transform the new events of one viewer.
+
+        Args:
+            x_SD: The new events, at least one, oldest first.
+            past: ``num_cached`` tensors ``[T, D]``: what earlier calls returned, joined; T may be 0.
+            newest_only: Compute the last place alone; what is kept is that of all new events.
+
+        Returns:
+            ``[Q, D]``, as ``forward`` gives for these places of the whole history; and ``num_cached`` tensors
+            ``[S, D]`` to put behind ``past``.
+        """
 
 
 class CausalSelfAttention(nn.Module):
@@ -68,6 +93,27 @@ class CausalSelfAttention(nn.Module):
         mixed: Tensor = self.out(mixed_BHQd.transpose(1, 2).flatten(2))
         return mixed
 
+    def extend(
+        self, x_SD: Tensor, past: Sequence[Tensor], *, newest_only: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Attend from new events to all; arguments and result as in ``ExtendableBlock.extend``.
+
+        Cached are keys and values.
+        """
+        past_key_TD, past_value_TD = past
+        key_SD, value_SD = self.key_value(x_SD).chunk(2, dim=-1)
+        query_QD = self.query(x_SD[-1:] if newest_only else x_SD)
+        key_HZd = split_heads_of_one(torch.cat([past_key_TD, key_SD]), self.num_heads)
+        value_HZd = split_heads_of_one(torch.cat([past_value_TD, value_SD]), self.num_heads)
+        query_HQd = split_heads_of_one(query_QD, self.num_heads) * key_HZd.shape[-1] ** -0.5
+        logits_HQZ = query_HQd @ key_HZd.transpose(-1, -2)
+        if not newest_only:
+            later_QZ = distances(past_key_TD, x_SD) < 0
+            logits_HQZ = logits_HQZ.masked_fill(later_QZ, float("-inf"))
+        mixed_HQd = logits_HQZ.softmax(dim=-1) @ value_HZd
+        mixed: Tensor = self.out(mixed_HQd.transpose(0, 1).flatten(1))
+        return mixed, (key_SD, value_SD)
+
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, may_attend: Tensor | None, *, is_causal: bool) -> Tensor:
     """Attention of ``[B, H, L, d]``, on a CPU always in float32.
@@ -84,6 +130,24 @@ def split_heads(x_BLD: Tensor, num_heads: int) -> Tensor:
     """Return ``[B, H, L, D / H]``."""
     batch_size, length, width = x_BLD.shape
     return x_BLD.reshape(batch_size, length, num_heads, width // num_heads).transpose(1, 2)
+
+
+def split_heads_of_one(x_ZD: Tensor, num_heads: int) -> Tensor:
+    """Return ``[H, Z, D / H]``."""
+    return x_ZD.reshape(x_ZD.shape[0], num_heads, x_ZD.shape[1] // num_heads).transpose(0, 1)
+
+
+def distances(past_TD: Tensor, new_SD: Tensor) -> Tensor:
+    """Count the places from each event to each new one, ``[S, T + S]`` int64, negative where it comes later.
+
+    Example:
+        >>> distances(torch.zeros(1, 8), torch.zeros(2, 8))
+        tensor([[ 1,  0, -1],
+                [ 2,  1,  0]])
+    """
+    length = past_TD.shape[0] + new_SD.shape[0]
+    place_Z = torch.arange(length, device=new_SD.device)
+    return place_Z[past_TD.shape[0] :, None] - place_Z[None, :]
 
 
 def causal_mask(mask_BL: Tensor) -> Tensor:

@@ -1,12 +1,15 @@
 """The block of BSARec made causal: attention beside a filter that splits a history into slow and fast changes.
 
-Legend: B batch, L sequence, Q queries (L, or 1 for the newest only), D embedding, H heads.
+Legend: B batch, L sequence, Q queries (L, or 1 for the newest only), D embedding, H heads; of one
+viewer T events seen before, S new ones, Z all of them.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from roomrec.models.attention import CausalSelfAttention, Scope, split_heads
+from roomrec.models.attention import CausalSelfAttention, Scope, distances, split_heads, split_heads_of_one
 from roomrec.models.dropout import Dropout
 from roomrec.models.feed_forward import FeedForward
 
@@ -34,6 +37,8 @@ class FrequencyBlock(nn.Module):
         sequence, in which each place sees the future, so only the newest can be trained; a causal average trains all
         places at once. Pre-norm.
     """
+
+    num_cached = 3
 
     def __init__(
         self,
@@ -63,12 +68,33 @@ class FrequencyBlock(nn.Module):
         """Transform events; arguments and result as in ``TransformerBlock.forward``."""
         first = x_BLD.shape[1] - 1 if newest_only else 0
         normed_BLD = self.attention_norm(x_BLD)
-        slow_BQD = self._average(normed_BLD, scope, first)
-        fast_BQD = self.fast_scale.square() * (normed_BLD[:, first:] - slow_BQD)
+        filtered_BQD = self._filter(normed_BLD[:, first:], self._average(normed_BLD, scope, first))
         seen_BQD = self.attention(normed_BLD, scope, newest_only=newest_only)
-        mixed_BQD = self.filter_share * (slow_BQD + fast_BQD) + (1.0 - self.filter_share) * seen_BQD
-        x_BQD = x_BLD[:, first:] + self.dropout(mixed_BQD)
-        refined: Tensor = x_BQD + self.dropout(self.feed_forward(self.feed_forward_norm(x_BQD)))
+        return self._add(x_BLD[:, first:], filtered_BQD, seen_BQD)
+
+    def extend(
+        self, x_SD: Tensor, past: Sequence[Tensor], *, newest_only: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Transform new events; arguments and result as in ``ExtendableBlock.extend``.
+
+        Cached are keys, values and the normalised events.
+        """
+        *past_attended, past_normed_TD = past
+        normed_SD = self.attention_norm(x_SD)
+        first = x_SD.shape[0] - 1 if newest_only else 0
+        filtered_QD = self._filter(normed_SD[first:], self._average_new(past_normed_TD, normed_SD, first))
+        seen_QD, cached = self.attention.extend(normed_SD, past_attended, newest_only=newest_only)
+        return self._add(x_SD[first:], filtered_QD, seen_QD), (*cached, normed_SD)
+
+    def _filter(self, normed: Tensor, slow: Tensor) -> Tensor:
+        """Put the slow and the scaled fast part of events together, ``[..., D]``."""
+        return slow + self.fast_scale.square() * (normed - slow)
+
+    def _add(self, kept: Tensor, filtered: Tensor, seen: Tensor) -> Tensor:
+        """Add the mixture of filter and attention, then what the feed-forward makes of it, ``[..., D]``."""
+        mixed = self.filter_share * filtered + (1.0 - self.filter_share) * seen
+        x = kept + self.dropout(mixed)
+        refined: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         return refined
 
     def _average(self, normed_BLD: Tensor, scope: Scope, first: int) -> Tensor:
@@ -81,3 +107,11 @@ class FrequencyBlock(nn.Module):
         weights = logits_HQL.masked_fill(~may_attend, float("-inf")).softmax(dim=-1)
         averaged_BHQd: Tensor = weights.to(normed_BLD.dtype) @ split_heads(normed_BLD, self.num_heads)
         return averaged_BHQd.transpose(1, 2).flatten(2)
+
+    def _average_new(self, past_TD: Tensor, new_SD: Tensor, first: int) -> Tensor:
+        """Average each new event with those before it, ``[Q, D]``."""
+        distance_QZ = distances(past_TD, new_SD)[first:]
+        logits_HQZ = self.distance_logit[:, distance_QZ.clamp(0, self.max_sequence_length - 1)]
+        weights_HQZ = logits_HQZ.masked_fill(distance_QZ < 0, float("-inf")).softmax(dim=-1)
+        averaged_HQd: Tensor = weights_HQZ @ split_heads_of_one(torch.cat([past_TD, new_SD]), self.num_heads)
+        return averaged_HQd.transpose(0, 1).flatten(1)

@@ -1,7 +1,9 @@
 """The block of eSASRec: a pre-norm transformer whose residuals pass learned gates.
 
-Legend: B batch, L sequence, D embedding.
+Legend: B batch, L sequence, D embedding; of one viewer T events seen before, S new ones.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,8 @@ class LigrBlock(nn.Module):
         Borisyuk et al. 2024 (LiGR) for the gates, Shazeer 2020 for SwiGLU, both together as in eSASRec (2025).
     """
 
+    num_cached = 2
+
     def __init__(
         self, *, embedding_dim: int, max_sequence_length: int, dropout_rate: float, num_heads: int, hidden_dim: int
     ) -> None:
@@ -41,7 +45,19 @@ class LigrBlock(nn.Module):
         """Transform events; arguments and result as in ``TransformerBlock.forward``."""
         kept_BQD = x_BLD[:, -1:] if newest_only else x_BLD
         seen_BQD = self.attention(self.attention_norm(x_BLD), scope, newest_only=newest_only)
-        x_BQD = kept_BQD + self.dropout(seen_BQD) * torch.sigmoid(self.attention_gate(kept_BQD))
-        refined_BQD = self.dropout(self.feed_forward(self.feed_forward_norm(x_BQD)))
-        gated: Tensor = x_BQD + refined_BQD * torch.sigmoid(self.feed_forward_gate(x_BQD))
+        return self._add(kept_BQD, seen_BQD)
+
+    def extend(
+        self, x_SD: Tensor, past: Sequence[Tensor], *, newest_only: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Transform new events; arguments and result as in ``ExtendableBlock.extend``."""
+        kept_QD = x_SD[-1:] if newest_only else x_SD
+        seen_QD, cached = self.attention.extend(self.attention_norm(x_SD), past, newest_only=newest_only)
+        return self._add(kept_QD, seen_QD), cached
+
+    def _add(self, kept: Tensor, seen: Tensor) -> Tensor:
+        """Add what attention saw, then what the feed-forward makes of it, through the gates, ``[..., D]``."""
+        x = kept + self.dropout(seen) * torch.sigmoid(self.attention_gate(kept))
+        refined = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        gated: Tensor = x + refined * torch.sigmoid(self.feed_forward_gate(x))
         return gated

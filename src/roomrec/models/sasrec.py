@@ -1,9 +1,9 @@
 """SASRec and its relatives: an encoder of events made of interchangeable blocks, and the item encoder beside it.
 
-Legend: B batch, L sequence, P target positions, C items, D embedding.
+Legend: B batch, L sequence, P target positions, C items, D embedding; of one viewer T events seen before, S new ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from roomrec.events.schema import EVENT_TYPES
 from roomrec.features.spec import FeatureSpec
 from roomrec.features.transforms import NUM_TIME_GAP_BUCKETS, NUM_WATCH_TIME_BUCKETS
 from roomrec.ids import PAD_INDEX
-from roomrec.models.attention import Scope, causal_mask
+from roomrec.models.attention import ExtendableBlock, Scope, causal_mask
 from roomrec.models.dropout import Dropout
 from roomrec.models.embeddings import ItemEncoder, SharedEmbeddings, make_table
 from roomrec.models.product_catalogue import ProductCatalogue
@@ -87,15 +87,43 @@ class SequenceEncoder(nn.Module):
         """
         return self._encode(history, Scope(None, history.age_s), newest_only=False)
 
+    @property
+    def num_cached(self) -> int | None:
+        """Tensors kept of the events seen before, of all blocks together; None where a block cannot be extended."""
+        extendable = [block for block in self.blocks if isinstance(block, ExtendableBlock)]
+        return sum(block.num_cached for block in extendable) if len(extendable) == len(self.blocks) else None
+
+    def encode_increment(self, new: HistoryBatch, past: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Encode a user by new events and what was kept of those before; the vector is that of the whole history.
+
+        Args:
+            new: The new events of one user, at least one, each input ``[S]`` and as it stands in the whole history:
+                time gaps count from the event before. Ages and ``user_index`` are not used.
+            past: ``num_cached`` tensors ``[T, D]``: what earlier calls returned, joined; T may be 0.
+
+        Returns:
+            The user vector ``[1, D]``, and ``num_cached`` tensors ``[S, D]`` to put behind ``past``.
+        """
+        position_S = past[0].shape[0] + torch.arange(new.event_type.shape[0], device=new.event_type.device)
+        x_SD = self._embed(new, position_S)
+        unread, kept = list(past), list[Tensor]()
+        for nth, block in enumerate(self.blocks, start=1):
+            assert isinstance(block, ExtendableBlock)
+            cached, unread = unread[: block.num_cached], unread[block.num_cached :]
+            x_SD, added = block.extend(x_SD, cached, newest_only=nth == len(self.blocks))
+            kept += added
+        vector_1D: Tensor = self.last_norm(x_SD)
+        return vector_1D, kept
+
     def _encode(self, history: HistoryBatch, scope: Scope, *, newest_only: bool) -> Tensor:
-        x_BLD = self.dropout(self._embed(history))
+        position_BL = ((history.event_type != PAD_INDEX).long().cumsum(dim=1) - 1).clamp(min=0)
+        x_BLD = self.dropout(self._embed(history, position_BL))
         for nth, block in enumerate(self.blocks, start=1):
             x_BLD = block(x_BLD, scope, newest_only=newest_only and nth == len(self.blocks))
         normed: Tensor = self.last_norm(x_BLD)
         return normed
 
-    def _embed(self, history: HistoryBatch) -> Tensor:
-        position_BL = ((history.event_type != PAD_INDEX).long().cumsum(dim=1) - 1).clamp(min=0)
+    def _embed(self, history: HistoryBatch, position_BL: Tensor) -> Tensor:
         x_BLD: Tensor = (
             self.event_type(history.event_type)
             + self.time_gap(history.time_gap_bucket)

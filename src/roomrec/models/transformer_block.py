@@ -1,7 +1,9 @@
 """The block of SASRec: attention and feed-forward, normalised before or after.
 
-Legend: B batch, L sequence, D embedding.
+Legend: B batch, L sequence, D embedding; of one viewer T events seen before, S new ones.
 """
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -24,6 +26,8 @@ class TransformerBlock(nn.Module):
     Reference:
         Kang & McAuley 2018 (SASRec), section III-B.
     """
+
+    num_cached = 2
 
     def __init__(
         self,
@@ -55,11 +59,24 @@ class TransformerBlock(nn.Module):
             ``[B, L, D]``, or ``[B, 1, D]`` for the newest only.
         """
         kept_BQD = x_BLD[:, -1:] if newest_only else x_BLD
+        asked_BLD = self.attention_norm(x_BLD) if self.norm_first else x_BLD
+        return self._add(kept_BQD, self.attention(asked_BLD, scope, newest_only=newest_only))
+
+    def extend(
+        self, x_SD: Tensor, past: Sequence[Tensor], *, newest_only: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Transform new events; arguments and result as in ``ExtendableBlock.extend``."""
+        kept_QD = x_SD[-1:] if newest_only else x_SD
+        asked_SD = self.attention_norm(x_SD) if self.norm_first else x_SD
+        seen_QD, cached = self.attention.extend(asked_SD, past, newest_only=newest_only)
+        return self._add(kept_QD, seen_QD), cached
+
+    def _add(self, kept: Tensor, seen: Tensor) -> Tensor:
+        """Add what attention saw, then what the feed-forward makes of it, ``[..., D]``."""
         if self.norm_first:
-            seen_BQD = self.attention(self.attention_norm(x_BLD), scope, newest_only=newest_only)
-            x_BQD = kept_BQD + self.dropout(seen_BQD)
-            refined: Tensor = x_BQD + self.dropout(self.feed_forward(self.feed_forward_norm(x_BQD)))
+            x = kept + self.dropout(seen)
+            refined: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
             return refined
-        x_BQD = self.attention_norm(kept_BQD + self.dropout(self.attention(x_BLD, scope, newest_only=newest_only)))
-        normed: Tensor = self.feed_forward_norm(x_BQD + self.dropout(self.feed_forward(x_BQD)))
+        x = self.attention_norm(kept + self.dropout(seen))
+        normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return normed
