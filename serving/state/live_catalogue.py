@@ -124,6 +124,7 @@ class LiveCatalogue:
 
     def _take(self, records: CatalogueRecords) -> Changes | None:
         changed: set[str] = set()
+        product_ids = set(records.products)
         gone: list[RoomRecord] = []
         self.products.update(records.products)
         for room_id, record in records.rooms.items():
@@ -136,6 +137,7 @@ class LiveCatalogue:
                 if before is not None:
                     gone.append(before)
                 continue
+            product_ids.update(record.listings)
             for product_id in record.listings:
                 self._rooms_of_product.setdefault(product_id, set()).add(room_id)
             room = record if before is None else self._merged(before, record)
@@ -149,10 +151,7 @@ class LiveCatalogue:
                 changed.update(self.rooms.keys() & self._rooms_of_product[product_id])
             else:
                 self.products.pop(product_id, None)
-        if not changed:
-            return None
-        listed = {product_id for room in records.rooms.values() if room is not None for product_id in room.listings}
-        return Changes(frozenset(changed), frozenset(listed | records.products.keys()))
+        return Changes(frozenset(changed), frozenset(product_ids)) if changed else None
 
     def _merged(self, before: RoomRecord, record: RoomRecord) -> RoomRecord:
         """Lay a room's changed record over the one held."""
@@ -185,4 +184,4 @@ def _described(room: RoomRecord) -> tuple[object, ...]:
 
 def _is_early(room: RoomRecord, first: Stamp | None) -> bool:
     """Whether the item encoder may see a product of a room that was first listed then."""
-    return room.started is None or first is None or first[0] <= room.started[0] + ROOM_LISTING_WINDOW_MS
+    return first is not None and (room.started is None or first[0] <= room.started[0] + ROOM_LISTING_WINDOW_MS)
