@@ -16,6 +16,9 @@ from roomrec.retrieval.availability import (
 from serving.state.event_log import LoggedEvent
 from serving.state.records import RoomMoment, UserRecord, apply_to_moment, apply_to_user
 
+RULES: Final = 4
+"""Raised when an event changes records in another way than before: a state made by other rules is made again."""
+
 _PRODUCT_EVENT_TYPES: Final = frozenset({"product_listed", "product_unlisted", "stock_changed"})
 _COUNTED: Final = frozenset(MOMENT_EVENT_TYPES)
 

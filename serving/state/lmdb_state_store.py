@@ -9,13 +9,10 @@ from typing import Final
 import lmdb
 
 from roomrec.errors import StateError
-from serving.state.applying import apply_events, needed_by
+from serving.state.applying import RULES, apply_events, needed_by
 from serving.state.event_log import Appended, EventLog, LoggedEvent
 from serving.state.lmdb_tables import LmdbTables
 from serving.state.state_store import CatalogueRecords, Erased, MomentRecords, Position
-
-_RULES: Final = 4
-"""Raised when an event changes records in another way than before: a state made by other rules is made again."""
 
 _CHUNK = 5_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -69,10 +66,10 @@ class LmdbStateStore:
         with self._transaction() as transaction:
             made_with = self._tables.number(transaction, "history_limit")
             self._history_limit = history_limit if may_shrink else max(history_limit, made_with)
-            is_other = made_with < self._history_limit or self._tables.number(transaction, "rules") != _RULES
+            is_other = made_with < self._history_limit or self._tables.number(transaction, "rules") != RULES
             if is_other and made_with:
                 self._tables.clear(transaction)
-            self._tables.set_number(transaction, "rules", _RULES)
+            self._tables.set_number(transaction, "rules", RULES)
             self._tables.set_number(transaction, "history_limit", self._history_limit)
 
     def catch_up(self, appended: Appended | None = None) -> Position:

@@ -9,15 +9,12 @@ import msgspec
 
 from roomrec.retrieval.availability import Listing, ProductRecord, RoomRecord
 from serving.state.applying import Applied, Loaded, Needed
+from serving.state.changes import KEPT_CHANGES, Change, changes_of, lay_over, without_listings
 from serving.state.records import RoomMoment, UserRecord
 from serving.state.state_store import CatalogueRecords, MomentRecords, Position
 
-KEPT_CHANGES: Final = 10_000
-"""Pieces of the feed of changes that are kept; a replica further behind reads the whole catalogue."""
-
 _DATABASES = ("meta", "users", "rooms", "listings", "ended", "products", "moments", "moments_by_seq", "changes")
 _FOLLOWED = ("moments_by_seq", "changes")  # made from the others, and not what a state is
-_RECORDS_PER_CHANGE = 100
 _MAX_KEY_BYTES = 500
 _MAX_HALF_KEY_BYTES = 240
 
@@ -25,11 +22,6 @@ _MAX_HALF_KEY_BYTES = 240
 class _StoredListing(msgspec.Struct, array_like=True):
     product_id: str
     listing: Listing
-
-
-class _Change(msgspec.Struct, array_like=True):
-    rooms: dict[str, RoomRecord | None]
-    products: dict[str, ProductRecord]
 
 
 class LmdbTables:
@@ -55,7 +47,7 @@ class LmdbTables:
         self._decode_listing = msgspec.msgpack.Decoder(_StoredListing).decode
         self._decode_product = msgspec.msgpack.Decoder(ProductRecord).decode
         self._decode_moment = msgspec.msgpack.Decoder(RoomMoment).decode
-        self._decode_change = msgspec.msgpack.Decoder(_Change).decode
+        self._decode_change = msgspec.msgpack.Decoder(Change).decode
 
     def position(self, transaction: lmdb.Transaction) -> Position:
         """Return how far the state has come."""
@@ -121,7 +113,7 @@ class LmdbTables:
             for product_id, listing in room.listings.items():
                 stored = _StoredListing(product_id, listing)
                 put(_listing_key(room_id, product_id), encode(stored), db=databases["listings"])
-            put(_key(room_id), encode(_without_listings(room)), db=databases["rooms"])
+            put(_key(room_id), encode(without_listings(room)), db=databases["rooms"])
         for room_id, stamp in applied.ended.items():
             put(_key(room_id), encode(stamp), db=databases["ended"], overwrite=False)
         for product_id, product in applied.products.items():
@@ -174,14 +166,7 @@ class LmdbTables:
         cursor = transaction.cursor(db=self._databases["changes"])
         if since.catalogue_seq < position.catalogue_seq and cursor.set_range(_seq_key(since.catalogue_seq + 1)):
             for packed in cursor.iternext(keys=False):
-                change = self._decode_change(packed)
-                for room_id, room in change.rooms.items():
-                    before = found.rooms.get(room_id)
-                    if room is not None and before is not None:
-                        before.listings.update(room.listings)
-                        room.listings = before.listings
-                    found.rooms[room_id] = room
-                found.products.update(change.products)
+                lay_over(found, self._decode_change(packed))
         return found
 
     def moments(self, transaction: lmdb.Transaction, since: Position | None) -> MomentRecords:
@@ -229,7 +214,7 @@ class LmdbTables:
         if not applied.catalogue_seq:
             return
         database = self._databases["changes"]
-        for place, change in enumerate(_in_pieces(applied)):
+        for place, change in enumerate(changes_of(applied)):
             transaction.put(_seq_key(applied.catalogue_seq, place), self._encode(change), db=database)
         surplus = transaction.stat(database)["entries"] - KEPT_CHANGES
         if surplus <= 0:
@@ -240,37 +225,6 @@ class LmdbTables:
             dropped = int.from_bytes(cursor.key()[:8], "big")
             cursor.delete()
         self.set_number(transaction, "changes_since", dropped)
-
-
-def _in_pieces(applied: Applied) -> Iterator[_Change]:
-    """Cut what has changed so that the feed, whose pieces are counted, is bounded in bytes too.
-
-    A product comes before or with its listings: pieces are read together, so no reader sees one without the other.
-    """
-    change, records = _Change({}, {}), 0
-    for product_id, product in applied.products.items():
-        change.products[product_id] = product
-        if len(change.products) == _RECORDS_PER_CHANGE:
-            yield change
-            change = _Change({}, {})
-    records = len(change.products)
-    for room_id, room in applied.rooms.items():
-        head = None if room is None else _without_listings(room)
-        change.rooms[room_id] = head
-        records += 1
-        for product_id, listing in ({} if room is None else room.listings).items():
-            if records >= _RECORDS_PER_CHANGE:
-                yield change
-                change, records = _Change({}, {}), 1
-                head = change.rooms[room_id] = _without_listings(room)
-            head.listings[product_id] = listing
-            records += 1
-    if change.rooms or change.products:
-        yield change
-
-
-def _without_listings(room: RoomRecord) -> RoomRecord:
-    return msgspec.structs.replace(room, listings={})
 
 
 def _key(external_id: str, *, most: int = _MAX_KEY_BYTES) -> bytes:

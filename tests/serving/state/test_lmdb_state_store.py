@@ -62,7 +62,7 @@ def test_a_state_made_by_other_rules_is_made_again(
     store = open_store(tmp_path, log)
     before = store.catch_up()
     store.close()
-    monkeypatch.setattr("serving.state.lmdb_state_store._RULES", 1_000)
+    monkeypatch.setattr("serving.state.lmdb_state_store.RULES", 1_000)
     store = open_store(tmp_path, log)
     assert store.position() == (before.generation + 1, 0, 0)
     assert store.catch_up().applied_seq == before.applied_seq
