@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from roomrec.errors import ConfigurationError
 from roomrec.sequences.dataset import ProcessedDataset
 from training.configuration import check_missing
+from training.preprocessing.erased import refuse_stale
 from training.run_folder import (
     check_run_folder,
     check_same_dataset,
@@ -64,9 +65,11 @@ def open_dataset(config: DictConfig) -> ProcessedDataset:
         config: ``configs/train.yaml``, composed.
 
     Raises:
-        DatasetError: If the dataset is missing, or unfinished.
+        DatasetError: If the dataset is missing, unfinished, or was made before somebody was erased.
     """
-    dataset = ProcessedDataset.open(require_dataset(config.dataset, Path(config.data_dir)))
+    folder = require_dataset(config.dataset, Path(config.data_dir))
+    dataset = ProcessedDataset.open(folder)
+    refuse_stale(folder, dataset.summary)
     if not config.side_features:
         dataset.spec = dataset.spec.ids_only()
     return dataset

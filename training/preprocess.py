@@ -16,6 +16,7 @@ from roomrec.errors import ConfigurationError
 from roomrec.sequences.dataset import HOW_TO_FILL_A_SPLIT
 from roomrec.sequences.history import HISTORY_EVENT_TYPES
 from training.configuration import INTERRUPTED_EXIT_CODE, check_command_line, check_missing, one_sentence_errors
+from training.preprocessing.erased import choose_list, describe_list, read_list
 from training.preprocessing.folder import unfinished_folder
 from training.preprocessing.histories import Labels
 from training.preprocessing.pipeline import VOCABULARY_FROM, write_dataset
@@ -43,6 +44,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     with mistakes_in("splitting"):
         splitting = hydra.utils.instantiate(cfg.splitting)
     shuffle = Shuffle(**cfg.shuffle)
+    erased_list = choose_list(cfg.erased_users, source)
+    erased = read_list(erased_list)
     name = str(cfg.name or source.name)
     check_name("name", name)
     with unfinished_folder(Path(cfg.output_dir) / name, overwrite=cfg.overwrite) as folder, _progress() as progress:
@@ -50,6 +53,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             source,
             splitting,
             shuffle,
+            erased=erased,
             folder=folder,
             work=folder / "work",
             labels=Labels(**cfg.labels),
@@ -65,6 +69,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             "name": name,
             "source": OmegaConf.to_container(cfg.source),
             "label_windows": OmegaConf.to_container(cfg.labels),
+            "erased_users": describe_list(erased_list, erased),
             "history_event_types": OmegaConf.to_container(cfg.histories)["event_types"],
             **written,
         }

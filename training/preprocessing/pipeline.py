@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from roomrec.errors import ConfigurationError
+from roomrec.events.erasure import ErasedUsers
 from roomrec.events.schema import ROOM_EVENT_TYPES
 from roomrec.events.sources.source import Source
 from roomrec.features.vocabulary import Vocabulary
@@ -39,6 +40,7 @@ def write_dataset(
     splitting: Splitting,
     shuffle: Shuffle,
     *,
+    erased: ErasedUsers,
     folder: Path,
     work: Path,
     labels: Labels,
@@ -56,6 +58,7 @@ def write_dataset(
         source: The log.
         splitting: How to split.
         shuffle: Does the shuffling and counting.
+        erased: Users whose events are left out.
         folder: Where the dataset goes.
         work: Folder for intermediate files.
         labels: What counts as a positive.
@@ -78,7 +81,9 @@ def write_dataset(
     only_train = (vocabulary_from or splitting.vocabulary_from) == "train"
     if only_train and splitting.kind == "leave_one_out":
         raise ConfigurationError("vocabulary.from=train needs splitting=by_time or given, received leave_one_out")
-    staged = stage(source, work=work / "staged", rejected=folder / "rejected", advance=report("read and validate"))
+    staged = stage(
+        source, erased, work=work / "staged", rejected=folder / "rejected", advance=report("read and validate")
+    )
     _check_split(source, splitting, staged)
     boundaries = splitting.boundaries(staged.first_ms or 0, staged.last_ms or 0)
     num_partitions = math.ceil(staged.num_accepted / events_per_partition)
@@ -152,6 +157,7 @@ def write_dataset(
             )
     return {
         "leakage": leakage,
+        "events_of_erased_users": staged.num_erased,
         "events": _event_counts(staged, num_duplicates=num_duplicates, in_sequences=written.num_events),
         "source_notes": source.notes(),
         **_item_counts(vocabulary, items, rooms, availability, knows_availability=knows_availability),

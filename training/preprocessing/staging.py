@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from roomrec.errors import DatasetError
+from roomrec.events.erasure import ErasedUsers
 from roomrec.events.schema import EVENT_TYPE_CODES, EVENT_TYPES, VIEWER_EVENT_TYPES
 from roomrec.events.sources.source import Source
 from roomrec.events.validation import validate_table
@@ -54,17 +55,19 @@ class Staged:
     num_read: int = 0
     num_accepted: int = 0
     num_held_out: int = 0
+    num_erased: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     event_types: Counter[str] = field(default_factory=Counter)
     first_ms: int | None = None
     last_ms: int | None = None
 
 
-def stage(source: Source, *, work: Path, rejected: Path, advance: Callable[[int], None]) -> Staged:
+def stage(source: Source, erased: ErasedUsers, *, work: Path, rejected: Path, advance: Callable[[int], None]) -> Staged:
     """Read, validate and stage a whole log.
 
     Args:
         source: The log.
+        erased: Users whose events are left out, rejected ones too.
         work: Folder for the staged files.
         rejected: Folder for ``part-*.parquet`` with rejected events and reasons.
         advance: Told the number of events of each piece that was read.
@@ -78,7 +81,7 @@ def stage(source: Source, *, work: Path, rejected: Path, advance: Callable[[int]
     work.mkdir(parents=True)
     rejected.mkdir(parents=True)
     staged = Staged()
-    for table in _in_pieces(_accepted(source, staged, rejected, advance)):
+    for table in _in_pieces(_accepted(source, erased, staged, rejected, advance)):
         rows = np.arange(staged.num_accepted, staged.num_accepted + len(table))
         file = work / f"part-{len(staged.files):06d}.parquet"
         numbered = table.set_column(0, STAGED_SCHEMA.field("row"), pa.array(rows))
@@ -94,11 +97,14 @@ def stage(source: Source, *, work: Path, rejected: Path, advance: Callable[[int]
     return staged
 
 
-def _accepted(source: Source, staged: Staged, rejected: Path, advance: Callable[[int], None]) -> Iterator[pa.Table]:
+def _accepted(
+    source: Source, erased: ErasedUsers, staged: Staged, rejected: Path, advance: Callable[[int], None]
+) -> Iterator[pa.Table]:
     num_files = 0
     for piece in source.read():
         accepted, broken = validate_table(piece.events)
-        for refused in (piece.rejected, broken):
+        accepted = _leave_out(accepted, erased, staged)
+        for refused in (_leave_out(each, erased, staged) for each in (piece.rejected, broken)):
             if len(refused):
                 pq.write_table(refused, rejected / f"part-{num_files:05d}.parquet", compression="zstd")
                 num_files += 1
@@ -112,6 +118,16 @@ def _accepted(source: Source, staged: Staged, rejected: Path, advance: Callable[
             _count(table, staged)
             staged.num_held_out += len(table) if piece.held_out else 0
             yield table
+
+
+def _leave_out(events: pa.Table, erased: ErasedUsers, staged: Staged) -> pa.Table:
+    """Give the events of users who were not erased, and count the others."""
+    if not erased.by_hash or not len(events):
+        return events
+    received_at_ms = pc.fill_null(events["received_at_ms"], 0).to_numpy()
+    gone = erased.find(events["user_id"], received_at_ms)
+    staged.num_erased += int(gone.sum())
+    return events.filter(pa.array(~gone)) if gone.any() else events
 
 
 def _narrow(events: pa.Table, *, held_out: bool) -> pa.Table:

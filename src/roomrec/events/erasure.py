@@ -83,7 +83,9 @@ class ErasedUsers(NamedTuple):
         until = [-1 if name is None else self.erased_at_ms(name) for name in ids.dictionary.to_pylist()]
         until_ms = np.array([-1 if at_ms is None else at_ms for at_ms in until] + [-1], dtype=np.int64)
         # events of nobody take the last
-        erased: npt.NDArray[np.bool_] = received_at_ms <= until_ms[np.asarray(ids.indices.fill_null(len(until)))]
+        erased: npt.NDArray[np.bool_] = (
+            np.maximum(received_at_ms, 0) <= until_ms[np.asarray(ids.indices.fill_null(len(until)))]
+        )
         return erased
 
 

@@ -8,8 +8,8 @@ from typing import Final
 _CONTENT: Final = ("vocabulary.parquet", "items.parquet", "availability.parquet", "sequences/*")
 """Files that a model learns from; what was rejected is not among them."""
 
-_NOT_CONTENT: Final = ("name", "source")
-"""What ``summary.json`` says of where the dataset came from and what it is called."""
+_NOT_CONTENT: Final = ("name", "source", "erased_users", "events_of_erased_users")
+"""What ``summary.json`` says of where the dataset came from, what it is called, and what was left out of the log."""
 
 _NUM_BLOCKS: Final = 64
 _BLOCK_BYTES: Final = 65_536
@@ -19,7 +19,8 @@ def dataset_fingerprint(folder: Path) -> str:
     """Return a fingerprint of a dataset's content, in a time that does not grow with its size.
 
     Of each file it reads the length and 64 blocks of 64 KiB spread evenly from the first byte to the last, which is all
-    of a file up to 4 MiB; and of ``summary.json`` everything but the dataset's name and where its log lay.
+    of a file up to 4 MiB; and of ``summary.json`` everything but the dataset's name, where its log lay and who was left
+    out.
     Preprocessing writes equal bytes for equal logs and settings.
 
     Args:
