@@ -14,7 +14,7 @@ from roomrec.retrieval.availability import (
     stamp_of,
 )
 from serving.state.event_log import LoggedEvent
-from serving.state.records import RoomMoment, UserRecord, apply_to_moment, apply_to_user
+from serving.state.records import RoomMoment, StoredUser, apply_to_moment, apply_to_user
 
 RULES: Final = 4
 """Raised when an event changes records in another way than before: a state made by other rules is made again."""
@@ -39,7 +39,7 @@ class Needed(NamedTuple):
 class Loaded(NamedTuple):
     """The records needed that exist."""
 
-    users: dict[str, UserRecord]
+    users: dict[str, StoredUser]
     rooms: dict[str, RoomRecord]
     """rooms that have not ended; of their listings, those needed"""
     ended: set[str]
@@ -50,7 +50,7 @@ class Loaded(NamedTuple):
 class Applied(NamedTuple):
     """What a batch has changed: records to be written."""
 
-    users: dict[str, UserRecord]
+    users: dict[str, StoredUser]
     rooms: dict[str, RoomRecord | None]
     """None for a room that ended, whose listings and moment go too; of its listings, those needed"""
     ended: dict[str, Stamp]
@@ -104,7 +104,7 @@ def apply_events(entries: Sequence[LoggedEvent], loaded: Loaded, *, history_limi
             user_id = event["user_id"]
             user = loaded.users.get(user_id)
             if user is None:
-                user = loaded.users[user_id] = UserRecord(user_id)
+                user = loaded.users[user_id] = StoredUser(user_id)
             if apply_to_user(user, event, history_limit=history_limit):
                 applied.users[user_id] = user
             if event_type in _COUNTED and room_id is not None:

@@ -10,7 +10,7 @@ import msgspec
 from roomrec.retrieval.availability import Listing, ProductRecord, RoomRecord
 from serving.state.applying import Applied, Loaded, Needed
 from serving.state.changes import KEPT_CHANGES, Change, changes_of, lay_over, without_listings
-from serving.state.records import RoomMoment, UserRecord
+from serving.state.records import RoomMoment, StoredUser
 from serving.state.state_store import CatalogueRecords, MomentRecords, Position
 
 _DATABASES = ("meta", "users", "rooms", "listings", "ended", "products", "moments", "moments_by_seq", "changes")
@@ -42,7 +42,7 @@ class LmdbTables:
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode_position = msgspec.msgpack.Decoder(Position).decode
         self._decode_number = msgspec.msgpack.Decoder(int).decode
-        self._decode_user = msgspec.msgpack.Decoder(UserRecord).decode
+        self._decode_user = msgspec.msgpack.Decoder(StoredUser).decode
         self._decode_room = msgspec.msgpack.Decoder(RoomRecord).decode
         self._decode_listing = msgspec.msgpack.Decoder(_StoredListing).decode
         self._decode_product = msgspec.msgpack.Decoder(ProductRecord).decode
@@ -129,7 +129,7 @@ class LmdbTables:
         packed = transaction.get(_key(user_id), db=self._databases["users"])
         return None if packed is None else bytes(packed)
 
-    def pop_user(self, transaction: lmdb.Transaction, user_id: str) -> UserRecord | None:
+    def pop_user(self, transaction: lmdb.Transaction, user_id: str) -> StoredUser | None:
         """Remove a viewer's record and return it."""
         packed = transaction.pop(_key(user_id), db=self._databases["users"])
         return None if packed is None else self._decode_user(packed)

@@ -26,8 +26,8 @@ _IN_HISTORY = frozenset(HISTORY_EVENT_TYPES)
 _REFUSED_COLUMNS = ("product_id", "room_id", "streamer_id")  # the narrowest first
 
 
-class PastEvent(msgspec.Struct, array_like=True, order=True):
-    """One event of a viewer's history; the first two fields order it."""
+class PastEvent(msgspec.Struct, array_like=True, order=True, gc=False):
+    """One event of a viewer's history; the first two fields order it. Nothing in it can form a cycle."""
 
     occurred_at_ms: int
     event_id: str
@@ -51,7 +51,13 @@ class UserRecord(msgspec.Struct, array_like=True):
     """``product_id``, ``room_id`` or ``streamer_id`` -> id -> when refused, and the event's id"""
 
 
-_decode_user = msgspec.msgpack.Decoder(UserRecord).decode
+class StoredUser(msgspec.Struct, array_like=True):
+    """A ``UserRecord`` whose events stay packed: adding one must not cost unpacking hundreds."""
+
+    user_id: str
+    events: list[msgspec.Raw] = msgspec.field(default_factory=list)
+    follows: dict[str, tuple[int, str]] = msgspec.field(default_factory=dict)
+    refused: dict[str, dict[str, tuple[int, str]]] = msgspec.field(default_factory=dict)
 
 
 class RoomMoment(msgspec.Struct, array_like=True):
@@ -65,6 +71,18 @@ class RoomMoment(msgspec.Struct, array_like=True):
     """the instant ``enters`` stands for"""
     counts: MomentCounts = msgspec.field(default_factory=MomentCounts)
     """enters, comments and orders by second"""
+
+
+class _Beginning(msgspec.Struct, array_like=True, gc=False):
+    """How a packed ``PastEvent`` begins: what orders it."""
+
+    occurred_at_ms: int
+    event_id: str
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack_user = msgspec.msgpack.Decoder(UserRecord).decode
+_unpack_beginning = msgspec.msgpack.Decoder(_Beginning).decode
 
 
 class Refusals(NamedTuple):
@@ -81,10 +99,10 @@ def unpack_user(packed: bytes) -> UserRecord:
     Raises:
         msgspec.DecodeError: If it is none.
     """
-    return _decode_user(packed)
+    return _unpack_user(packed)
 
 
-def apply_to_user(user: UserRecord, event: Mapping[str, Any], *, history_limit: int) -> bool:
+def apply_to_user(user: StoredUser, event: Mapping[str, Any], *, history_limit: int) -> bool:
     """Change what is known of a viewer by one accepted event; the order in which events are applied does not matter.
 
     Args:
@@ -112,12 +130,19 @@ def apply_to_user(user: UserRecord, event: Mapping[str, Any], *, history_limit: 
         -1 if event.get("watch_time_ms") is None else event["watch_time_ms"],
     )
     key = (past.occurred_at_ms, past.event_id)
-    place = bisect_left(user.events, key, key=lambda known: (known.occurred_at_ms, known.event_id))
-    user.events.insert(place, past)
+    place = len(user.events)
+    if user.events and _stamp(user.events[-1]) > key:  # most events come in their order
+        place = bisect_left(user.events, key, key=_stamp)
+    user.events.insert(place, msgspec.Raw(_pack(past)))
     del user.events[:-history_limit]
     if event["event_type"] == "follow":
         _remember(user.follows, event["streamer_id"], key, limit=MAX_FOLLOWS)
     return True
+
+
+def _stamp(packed: msgspec.Raw) -> tuple[int, str]:
+    beginning = _unpack_beginning(packed)
+    return beginning.occurred_at_ms, beginning.event_id
 
 
 def apply_to_moment(moment: RoomMoment, event: Mapping[str, Any]) -> None:

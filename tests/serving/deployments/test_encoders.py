@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +12,7 @@ from roomrec.bundle import Bundle, Registry
 from roomrec.errors import BundleError
 from roomrec.features.items import ItemFacts
 from serving.deployments.encoders import Encoders, _open_session
-from serving.state.records import UserRecord, apply_to_user, user_history
+from serving.state.records import StoredUser, apply_to_user, unpack_user, user_history
 
 
 @pytest.fixture
@@ -21,11 +22,11 @@ def bundle(registry_path: Path) -> Bundle:
 
 
 def history_of(bundle: Bundle, *streamers: str) -> object:
-    user = UserRecord("u1")
+    user = StoredUser("u1")
     for at_ms, streamer in enumerate(streamers):
         event = {"event_id": f"e{at_ms}", "event_type": "enter", "occurred_at_ms": at_ms, "received_at_ms": at_ms}
         apply_to_user(user, event | {"user_id": "u1", "room_id": "r", "streamer_id": streamer}, history_limit=100)
-    return user_history(user, bundle.vocabulary)
+    return user_history(unpack_user(msgspec.msgpack.encode(user)), bundle.vocabulary)
 
 
 def test_a_viewer_of_one_host_is_next_to_that_host(bundle: Bundle) -> None:
