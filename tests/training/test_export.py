@@ -51,6 +51,12 @@ def test_what_was_published_is_a_bundle(first):
     parity = json.loads((first.folder / "parity.json").read_text())
     assert parity["max_abs_diff"] == first.summary["parity_max_abs_diff"]
     assert parity["user_encoder"]["num_vectors"] > 256
+    increment = parity["incremental_user_encoder"]
+    assert increment["written"]
+    assert max(increment["max_abs_diff"], increment["max_abs_diff_of_graphs"]) <= increment["tolerance"] == 1e-5
+    assert increment["num_vectors"] > 100
+    assert bundle.incremental_user_encoder_path == first.folder / "incremental_user_encoder.onnx"
+    assert len(bundle.manifest.files["incremental_user_encoder.onnx"]) == 64
 
 
 def test_a_room_that_starts_now_is_encoded_by_the_bundle_alone(first):

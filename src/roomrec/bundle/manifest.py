@@ -20,6 +20,9 @@ MANIFEST_FILE: Final = "manifest.json"
 USER_ENCODER_FILE: Final = "user_encoder.onnx"
 """history -> ``user_vector`` ``[B, D]``."""
 
+INCREMENTAL_USER_ENCODER_FILE: Final = "incremental_user_encoder.onnx"
+"""New events and what was kept of older ones -> ``user_vector`` ``[1, D]``, what to keep; some models have none."""
+
 ITEM_ENCODER_FILE: Final = "item_encoder.onnx"
 """item features -> ``item_vector`` ``[V, D]``."""
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from roomrec.bundle.manifest import (
+    INCREMENTAL_USER_ENCODER_FILE,
     ITEM_ENCODER_FILE,
     ITEM_VECTORS_FILE,
     POPULARITY_FILE,
@@ -110,6 +111,12 @@ class Bundle:
     def user_encoder_path(self) -> Path:
         """The ONNX graph of the user encoder."""
         return self.path / USER_ENCODER_FILE
+
+    @property
+    def incremental_user_encoder_path(self) -> Path | None:
+        """The ONNX graph that encodes a viewer event by event; None where the bundle has none."""
+        listed = INCREMENTAL_USER_ENCODER_FILE in self.manifest.files
+        return self.path / INCREMENTAL_USER_ENCODER_FILE if listed else None
 
     @property
     def item_encoder_path(self) -> Path:

@@ -1,8 +1,9 @@
 """A trained pair of encoders and its dataset to a bundle."""
 
 import json
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from torch import nn
 
 from roomrec.bundle.manifest import (
+    INCREMENTAL_USER_ENCODER_FILE,
     ITEM_ENCODER_FILE,
     ITEM_VECTORS_FILE,
     PARITY_FILE,
@@ -25,8 +27,15 @@ from roomrec.bundle.manifest import (
 )
 from roomrec.bundle.reader import POPULARITY_SCHEMA, item_vectors_schema
 from roomrec.events.schema import EVENT_TYPE_CODES
+from roomrec.export.incremental import (
+    INCREMENTAL_TOLERANCE,
+    can_be_incremental,
+    export_incremental_user_encoder,
+    measure_incremental_parity,
+)
 from roomrec.export.onnx import (
     DEFAULT_TOLERANCE,
+    Arrays,
     export_item_encoder,
     export_user_encoder,
     measure_parity,
@@ -40,6 +49,7 @@ from roomrec.models.product_catalogue import with_looked_up_products
 from roomrec.sequences.dataset import TRAIN_SPLIT, ProcessedDataset
 
 _ITEMS_AT_ONCE = 8192
+_LOG = logging.getLogger(__name__)
 
 
 def write_bundle(
@@ -81,18 +91,15 @@ def write_bundle(
     looked_up = with_looked_up_products(user_encoder)
     export_user_encoder(looked_up, folder / USER_ENCODER_FILE, max_sequence_length=max_sequence_length)
     export_item_encoder(item_encoder, folder / ITEM_ENCODER_FILE, spec=dataset.spec)
-    users = measure_parity(
-        user_encoder,
-        folder / USER_ENCODER_FILE,
-        recorded_histories(dataset, max_sequence_length=max_sequence_length),
-        tolerance=tolerance,
-    )
+    histories = recorded_histories(dataset, max_sequence_length=max_sequence_length)
+    users = measure_parity(user_encoder, folder / USER_ENCODER_FILE, histories, tolerance=tolerance)
     items = measure_parity(item_encoder, folder / ITEM_ENCODER_FILE, recorded_items(dataset), tolerance=tolerance)
     parity = {
         "max_abs_diff": max(users.max_abs_diff, items.max_abs_diff),
         "tolerance": tolerance,
         "user_encoder": users._asdict(),
         "item_encoder": items._asdict(),
+        "incremental_user_encoder": write_increment(looked_up, folder, histories),
     }
     (folder / PARITY_FILE).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
     vectors = item_vectors(dataset, folder / ITEM_ENCODER_FILE)
@@ -115,6 +122,33 @@ def write_bundle(
     )
     manifest.write(folder)
     return manifest
+
+
+def write_increment(user_encoder: nn.Module, folder: Path, recorded: Sequence[Arrays]) -> dict[str, Any] | None:
+    """Write the increment of a user encoder beside its whole graph, if it has one and that is exact.
+
+    Args:
+        user_encoder: As it was exported whole.
+        folder: The bundle, with the graph of the user encoder.
+        recorded: Histories to replay.
+
+    Returns:
+        What ``parity.json`` says of it, None where the encoder has no increment. ``written`` is false where a vector
+        differs by more than ``INCREMENTAL_TOLERANCE``: serving then encodes whole histories.
+
+    Raises:
+        ExportError: If it cannot be traced, or gives a vector that is not finite.
+    """
+    if not can_be_incremental(user_encoder):
+        return None
+    file = folder / INCREMENTAL_USER_ENCODER_FILE
+    export_incremental_user_encoder(user_encoder, file)
+    parity = measure_incremental_parity(user_encoder, file, whole=folder / USER_ENCODER_FILE, recorded=recorded)
+    written = max(parity.max_abs_diff, parity.max_abs_diff_of_graphs) <= INCREMENTAL_TOLERANCE
+    if not written:
+        file.unlink()
+        _LOG.warning("%s is left out of the bundle, it is not exact: %s", file.name, parity)
+    return parity._asdict() | {"tolerance": INCREMENTAL_TOLERANCE, "written": written}
 
 
 def item_vectors(dataset: ProcessedDataset, item_encoder: Path) -> pa.Table:

@@ -68,7 +68,7 @@ def export_user_encoder(user_encoder: nn.Module, file: Path, *, max_sequence_len
     shapes: dict[str, dict[int, Any]] = dict.fromkeys(HISTORY_INPUTS, shape)
     example["user_index"] = torch.ones(2, dtype=torch.int64)
     shapes["user_index"] = {0: batch}
-    _export(user_encoder, file, example=example, shapes=shapes, output=USER_VECTOR)
+    trace(user_encoder, file, example=example, shapes=list(shapes.values()), outputs=[USER_VECTOR])
 
 
 def export_item_encoder(item_encoder: nn.Module, file: Path, *, spec: FeatureSpec) -> None:
@@ -85,7 +85,8 @@ def export_item_encoder(item_encoder: nn.Module, file: Path, *, spec: FeatureSpe
     widths = {"product": (spec.max_products,), "title": (spec.title_length,), "attributes": (spec.max_attributes,)}
     example = {name: torch.ones(2, *widths.get(name, ()), dtype=torch.int64) for name in ITEM_INPUTS}
     items = Dim("items")
-    _export(item_encoder, file, example=example, shapes={name: {0: items} for name in ITEM_INPUTS}, output=ITEM_VECTOR)
+    shapes: list[dict[int, Any]] = [{0: items} for _ in ITEM_INPUTS]
+    trace(item_encoder, file, example=example, shapes=shapes, outputs=[ITEM_VECTOR])
 
 
 def open_graph(file: Path) -> onnxruntime.InferenceSession:
@@ -138,14 +139,26 @@ def measure_parity(module: nn.Module, file: Path, recorded: Sequence[Arrays], *,
     return Parity(largest, num_vectors)
 
 
-def _export(
+def trace(
     module: nn.Module,
     file: Path,
     *,
-    example: dict[str, torch.Tensor],
-    shapes: dict[str, dict[int, Any]],
-    output: str,
+    example: Mapping[str, torch.Tensor],
+    shapes: Sequence[dict[int, Any] | tuple[dict[int, Any], ...]],
+    outputs: Sequence[str],
 ) -> None:
+    """Write a module as ONNX.
+
+    Args:
+        module: Called with the tensors of ``example`` in their order.
+        file: Where to write.
+        example: One tensor for each input, by its name in the graph.
+        shapes: The dimensions that may vary, for each argument of the module; a tuple for ``*arguments``.
+        outputs: Names of what the module returns.
+
+    Raises:
+        ExportError: If the module cannot be traced, or is too large for a graph.
+    """
     num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
     if num_bytes > MAX_GRAPH_BYTES:
         raise ExportError(
@@ -162,8 +175,8 @@ def _export(
                 tuple(tensor.to(device) for tensor in example.values()),
                 dynamo=True,
                 input_names=list(example),
-                output_names=[output],
-                dynamic_shapes=tuple(shapes.values()),
+                output_names=list(outputs),
+                dynamic_shapes=tuple(shapes),
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:

@@ -15,6 +15,17 @@ HISTORY_INPUTS: Final = (
 )
 """Inputs of the user encoder, each ``[B, L]`` int64, padded on the left with 0; beside them ``user_index`` ``[B]``."""
 
+INCREMENT_INPUTS: Final = HISTORY_INPUTS[:-1]
+"""Inputs of the incremental user encoder, each ``[S]`` int64: the new events of one viewer, as they stand in the whole
+history. Beside them ``past_0``, ``past_1`` ... ``[T, D]`` float32, what it returned for the events before as ``new_0``,
+``new_1`` ... ``[S, D]``. Ages are missing: they count from the newest event, so each new one would change the old."""
+
+PAST: Final = "past_"
+"""Begins the names of what the incremental user encoder is given of earlier events; a number from 0 follows."""
+
+NEW: Final = "new_"
+"""Begins the names of what the incremental user encoder returns of new events, in the order of ``PAST``."""
+
 ITEM_INPUTS: Final = ("streamer", "product", "category", "title", "price_band", "attributes")
 """Inputs of the item encoder: ``streamer``, ``category``, ``price_band`` ``[V]``; ``product`` ``[V, max_products]``;
 ``title`` ``[V, title_length]``; ``attributes`` ``[V, max_attributes]``; all int64, bags padded on the right with 0."""

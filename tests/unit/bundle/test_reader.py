@@ -46,6 +46,24 @@ def test_an_intact_bundle_opens(bundle):
     assert matrix.tolist() == opened.item_vectors["vector"].to_pylist()
 
 
+def test_a_bundle_from_before_there_was_an_increment_opens(bundle):
+    assert "incremental_user_encoder.onnx" not in json.loads((bundle / "manifest.json").read_text())["files"]
+    assert Bundle.open(bundle).incremental_user_encoder_path is None
+    (bundle / "incremental_user_encoder.onnx").write_bytes(b"not listed, so not read")
+    assert Bundle.open(bundle).incremental_user_encoder_path is None
+
+
+def test_an_increment_is_checked_like_every_file(bundle):
+    file = bundle / "incremental_user_encoder.onnx"
+    file.write_bytes(b"graph")
+    files = json.loads((bundle / "manifest.json").read_text())["files"]
+    change_manifest(bundle, files=files | {file.name: file_sha256(file)})
+    assert Bundle.open(bundle).incremental_user_encoder_path == file
+    file.write_bytes(b"grape")
+    with pytest.raises(BundleError, match=r"incremental_user_encoder\.onnx has sha256 [0-9a-f]+, the manifest says"):
+        Bundle.open(bundle)
+
+
 @pytest.mark.parametrize("name", REQUIRED_FILES)
 def test_one_changed_byte_anywhere_is_refused(bundle, name):
     content = bytearray((bundle / name).read_bytes())
