@@ -21,6 +21,7 @@ _AT_LEAST_ONE: Final = (
     "poll_ms",
     "state_bytes",
     "redis_timeout_ms",
+    "model_retry_ms",
 )
 
 _NOT_NEGATIVE: Final = (
@@ -29,6 +30,8 @@ _NOT_NEGATIVE: Final = (
     "downscale_delay_s",
     "cpus_per_replica",
     "drain_s",
+    "model_failures",
+    "promotion_max_drop",
     "redis_events_kept",
     "redis_user_ttl_days",
 )
@@ -52,10 +55,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         drain_s: How long a replica that is to stop waits for clients that keep a silent connection.
         allow_no_model: Whether to answer with what is popular while there is no champion.
         history_limit: Most events remembered for a viewer; at least the model's ``max_sequence_length``.
+        viewer_cache_bytes: Most bytes of records a replica keeps unpacked, which takes five times as many.
         max_k: Most items one may ask for.
         max_body_bytes: Longest request body; a longer one is answered 413.
         max_events: Most events in one body.
         poll_ms: How often a replica looks for a new champion and for events whose writer died.
+        shadow_share: Share of requests that a challenger nobody sees answers too, to be compared with the champion.
+        promotion_metric: Metric by which a version worse than the champion is told, where both were measured alike.
+        promotion_max_drop: Share of the champion's metric that a version may lack and still be promoted.
+        keep_previous: Whether the version before the champion stays in memory, to answer when the champion fails.
+        model_failures: Most of the newest 100 requests that a model may fail on; then another answers for a while.
+        model_retry_ms: How long that while is.
         state_bytes: Most bytes the state's file may grow to.
         event_log: Where events are kept: ``sqlite`` for one machine, ``redis`` for many.
         state_store: Where the state is kept: ``lmdb`` on every machine, or one ``redis`` for all.
@@ -85,10 +95,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_s: float = 2.0
     allow_no_model: bool = False
     history_limit: int = 200
+    viewer_cache_bytes: int = 16 << 20
     max_k: int = 200
     max_body_bytes: int = 8 << 20
     max_events: int = 10_000
     poll_ms: int = 500
+    shadow_share: float = 0.05
+    promotion_metric: str = "ndcg@10"
+    promotion_max_drop: float = 0.02
+    keep_previous: bool = True
+    model_failures: int = 20
+    model_retry_ms: int = 30_000
     state_bytes: int = 64 << 30
     event_log: Literal["sqlite", "redis"] = "sqlite"
     state_store: Literal["lmdb", "redis"] = "lmdb"

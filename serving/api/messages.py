@@ -76,7 +76,10 @@ class RecommendationResponse(BaseModel):
     variant: str
     degraded: str | None = Field(
         description="null, or why the slate is less than it could be: nothing_live, room_not_live, no_model, "
-        "model_failed, unknown_user, empty_history, fewer_than_k"
+        "model_failed, unknown_user, empty_history, sequence_only, fewer_than_k"
+    )
+    step: Literal["full", "sequence_only", "popular_in_category", "popular"] = Field(
+        description="how it was made, from the best to the last resort"
     )
     items: list[Item]
 
@@ -98,14 +101,31 @@ class EventsResponse(BaseModel):
     results: list[EventResult]
 
 
+class CanaryRequest(BaseModel):
+    """Let a version answer a share of the viewers."""
+
+    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [{"share": 0.05}]})
+
+    share: float = Field(ge=0, le=1, description="of viewers; 0 only compares the version with the champion")
+
+
 class ModelsResponse(BaseModel):
     """Versions, channels, and what the replica that answers runs."""
 
     versions: list[str]
     champion: str | None
     challenger: str | None
-    serving: dict[str, Any] | None
-    load_failure: str | None
+    share: float = Field(description="of viewers, whom the challenger answers")
+    serving: dict[str, Any] | None = Field(description="the champion as this replica runs it")
+    canary: dict[str, Any] | None = Field(description="the challenger, while it answers a share of the viewers")
+    shadow: dict[str, Any] | None = Field(description="how the challenger did beside the champion, unseen")
+    previous: dict[str, Any] | None = Field(description="the version kept to answer when the champion fails")
+    answering: str | None = Field(description="the version that answers by default, now")
+    load_failure: str | None = Field(description="why this replica does not run the champion")
+    challenger_failure: str | None = Field(description="why this replica does not run the challenger")
+    registry_failure: str | None = Field(description="why this replica cannot read the registry; it goes on as it is")
+    replica: str = Field(description="host and process that answered")
+    comparison: str | None = Field(default=None, description="of a version's metrics with the champion's")
 
 
 class UserResponse(BaseModel):
@@ -120,10 +140,28 @@ class UserResponse(BaseModel):
 class ErasureReceipt(BaseModel):
     """What was removed of a viewer, and where; and what was not."""
 
-    user_id: str
+    user_id: str = Field(description="as it was asked for; the receipt that is kept has the hash only")
+    user_hash: str = Field(description="what the list of erased users and the kept receipt know of the viewer")
     erased_at_ms: int
     removed: dict[str, dict[str, int]]
+    left_out_of_training: str = Field(description="the list that preprocessing reads to leave the viewer out")
     not_removed: list[str]
+
+
+class KeptReceipt(BaseModel):
+    """A receipt as it is kept."""
+
+    user_hash: str
+    erased_at_ms: int
+    removed: dict[str, dict[str, int]]
+    left_out_of_training: str
+    not_removed: list[str]
+
+
+class ErasuresResponse(BaseModel):
+    """Receipts, newest first."""
+
+    erasures: list[KeptReceipt]
 
 
 class Problem(BaseModel):

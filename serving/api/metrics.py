@@ -35,11 +35,20 @@ class Metrics:
             registry=self._registry,
         )
         self.degraded = Counter(
-            "roomrec_degraded", "Slates by reason code; none is a full slate", ["reason"], registry=self._registry
+            "roomrec_degraded",
+            "Slates by reason code, none for a slate that lacks nothing, and by how they were made",
+            ["reason", "step"],
+            registry=self._registry,
         )
         self.events = Counter("roomrec_events", "Events by what became of them", ["status"], registry=self._registry)
         self.live_rooms = Gauge(
             "roomrec_live_rooms", "Rooms that are live", registry=self._registry, multiprocess_mode="mostrecent"
+        )
+        self.fallbacks = Gauge(
+            "roomrec_champion_failing",
+            "1 while a replica's champion fails so often that something else answers",
+            registry=self._registry,
+            multiprocess_mode="livemax",
         )
         self.load_failures = Gauge(
             "roomrec_champion_not_loaded",
@@ -50,7 +59,7 @@ class Metrics:
 
         self._counters: dict[tuple[str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
-        self._slates: dict[str, Counter] = {}
+        self._slates: dict[tuple[str | None, str], Counter] = {}
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request; costs a few microseconds.
@@ -69,12 +78,11 @@ class Metrics:
         counter.inc()
         timer.observe(seconds)
 
-    def count_slate(self, reason: str | None) -> None:
-        """Count a slate by why it is less than it could be, None if it is not."""
-        reason = reason or "none"
-        counter = self._slates.get(reason)
+    def count_slate(self, reason: str | None, step: str) -> None:
+        """Count a slate by why it is less than it could be, None if it is not, and by how it was made."""
+        counter = self._slates.get((reason, step))
         if counter is None:
-            counter = self._slates[reason] = self.degraded.labels(reason)
+            counter = self._slates[reason, step] = self.degraded.labels(reason or "none", step)
         counter.inc()
 
     def render(self) -> bytes:

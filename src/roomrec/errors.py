@@ -13,6 +13,7 @@
     ├── ExportError              a model cannot be exported within tolerance
     ├── BundleError              a bundle is incomplete, altered or incompatible
     │   └── RegistryError        a version or channel does not exist
+    │       ├── RegistryConflictError      a channel is not where the caller believed
     │       └── RegistryUnavailableError   the registry's folder cannot be read or written now
     └── StateError               serving state or the event log cannot be opened or is damaged
 
@@ -62,6 +63,10 @@ class BundleError(RoomRecError):
 
 class RegistryError(BundleError):
     """A version or channel does not exist."""
+
+
+class RegistryConflictError(RegistryError):
+    """A channel is not where the caller believed, or would point to what another points to."""
 
 
 class RegistryUnavailableError(RegistryError):

@@ -7,7 +7,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from roomrec.errors import BundleError, RegistryError, RoomRecError, StateError
+from roomrec.errors import (
+    BundleError,
+    RegistryConflictError,
+    RegistryError,
+    RegistryUnavailableError,
+    RoomRecError,
+    StateError,
+)
 from serving.api import messages
 from serving.http.messages import Answer
 
@@ -18,7 +25,15 @@ REFUSED: Final[dict[int | str, dict[str, Any]]] = {
 }
 """What most routes may answer instead, for OpenAPI."""
 
-_STATUS: Final[dict[type[RoomRecError], int]] = {StateError: 503, RegistryError: 404, BundleError: 409}
+_STATUS: Final[dict[type[RoomRecError], int]] = {
+    StateError: 503,
+    RegistryUnavailableError: 503,
+    RegistryConflictError: 409,
+    RegistryError: 404,
+    BundleError: 409,
+}
+"""The first that fits: what is said more precisely stands before."""
+
 _RETRY_AFTER: Final = ((b"retry-after", b"1"),)
 
 

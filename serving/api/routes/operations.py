@@ -26,5 +26,6 @@ def add_operations(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> None:
     async def render_metrics() -> Response:
         """Numbers for Prometheus, of all replicas of this machine."""
         metrics.live_rooms.set(len(endpoint.catalogue.rooms))
-        metrics.load_failures.set(0 if endpoint.load_failure is None else 1)
+        metrics.load_failures.set(1 if endpoint.models.load_failures else 0)
+        metrics.fallbacks.set(1 if endpoint.models.falls_back else 0)
         return Response(metrics.render(), media_type=CONTENT_TYPE)

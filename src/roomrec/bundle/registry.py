@@ -20,7 +20,7 @@ from roomrec.bundle.channels import (
 )
 from roomrec.bundle.manifest import MANIFEST_FILE, Manifest, file_sha256
 from roomrec.bundle.reader import Bundle, verify_bundle
-from roomrec.errors import BundleError, RegistryError, RegistryUnavailableError
+from roomrec.errors import BundleError, RegistryConflictError, RegistryError, RegistryUnavailableError
 
 _VERSIONS = "versions"
 _INCOMING = ".incoming-"
@@ -114,6 +114,22 @@ class Registry:
         except OSError as error:
             raise RegistryUnavailableError(f"version {version} cannot be read: {error}") from error
 
+    def check(self, version: str) -> None:
+        """Check that a version is there and that not a byte of it has changed since it was published.
+
+        Raises:
+            RegistryError: If it does not exist.
+            RegistryUnavailableError: If its files cannot be read.
+            BundleError: If it has been altered.
+        """
+        if version not in (published := self.versions()):
+            raise RegistryError(f"version {version!r} is not in {self.root}; published are {published}")
+        try:
+            self._check_manifest(version)
+            verify_bundle(self.path(version))
+        except OSError as error:
+            raise RegistryUnavailableError(f"version {version} cannot be read: {error}") from error
+
     def channel(self, name: str) -> str | None:
         """Return the version a channel points to, or None.
 
@@ -158,7 +174,7 @@ class Registry:
             RegistryUnavailableError: If the folder cannot be written.
             BundleError: If the version has been altered since it was published.
         """
-        self._check(version)
+        self.check(version)
         with changed_channels(self.root) as channels:
             chosen = channel_of(channels, channel)
             if channel == "challenger":
@@ -183,7 +199,7 @@ class Registry:
         """
         if not (math.isfinite(share) and 0.0 <= share <= 1.0):
             raise ValueError(f"share must be in 0..1, received {share}")
-        self._check(version)
+        self.check(version)
         with changed_channels(self.root) as channels:
             _challenge(channels, version, share=share)
 
@@ -201,7 +217,7 @@ class Registry:
         with changed_channels(self.root) as channels:
             version = channel_of(channels, channel)["version"]
             if expected not in (None, version):
-                raise RegistryError(f"version {expected!r} is not {channel} of {self.root}; {version!r} is")
+                raise RegistryConflictError(f"version {expected!r} is not {channel} of {self.root}; {version!r} is")
             if channel == "challenger":
                 end_challenge(channels)
             else:
@@ -227,7 +243,7 @@ class Registry:
             if not history:
                 raise RegistryError(f"channel {channel!r} of {self.root} has no version to go back to")
             if expected not in (None, history[-1]):
-                raise RegistryError(
+                raise RegistryConflictError(
                     f"channel {channel!r} of {self.root} was changed meanwhile: it would go back to {history[-1]}, not "
                     f"to {expected}"
                 )
@@ -238,15 +254,6 @@ class Registry:
                 end_challenge(channels)
         return version
 
-    def _check(self, version: str) -> None:
-        if version not in (published := self.versions()):
-            raise RegistryError(f"version {version!r} is not in {self.root}; published are {published}")
-        try:
-            self._check_manifest(version)
-            verify_bundle(self.path(version))
-        except OSError as error:
-            raise RegistryUnavailableError(f"version {version} cannot be read: {error}") from error
-
     def _check_manifest(self, version: str) -> None:
         found = _version_name(self.path(version))
         if found != version:
@@ -255,7 +262,7 @@ class Registry:
 
 def _challenge(channels: Channels, version: str, *, share: float) -> None:
     if channels["champion"]["version"] == version:
-        raise RegistryError(f"version {version!r} is the champion: it cannot be its own challenger")
+        raise RegistryConflictError(f"version {version!r} is the champion: it cannot be its own challenger")
     point(channels["challenger"], version)
     channels["share"] = share
 

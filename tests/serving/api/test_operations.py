@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,18 @@ def feed(client: TestClient) -> tuple[str, str]:
     return slate["model_version"], slate["items"][0]["room_id"]
 
 
-def wait_for_version(client: TestClient, version: str) -> bool:
-    import time
-
+def wait_until(happened: Callable[[], object]) -> bool:
+    """Say whether something happened within seconds."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        if feed(client)[0] == version:
+        if happened():
             return True
         time.sleep(0.02)
     return False
+
+
+def wait_for_version(client: TestClient, version: str) -> bool:
+    return wait_until(lambda: feed(client)[0] == version)
 
 
 def test_promote_and_rollback(operator: TestClient) -> None:
@@ -113,21 +117,20 @@ def test_a_bundle_that_needs_more_history_than_is_kept_never_gets_in(tmp_path: P
 
 
 def test_a_champion_that_cannot_be_loaded_leaves_the_one_before_at_work(
-    operator: TestClient, own_registry: Path
+    own_settings: Settings, own_registry: Path
 ) -> None:
     first, second = Registry(own_registry).versions()
     Registry(own_registry).promote(second)
-    assert wait_for_version(operator, second)
     (Registry(own_registry).path(first) / "user_encoder.onnx").write_bytes(b"broken")
-    channels = own_registry / "channels.json"
-    channels.write_text(channels.read_text().replace(second, first))
-    for _ in range(200):
-        if (failure := operator.get("/v1/models").json()["load_failure"]) is not None:
-            break
-    assert "cannot be loaded" in failure
-    assert feed(operator)[0] == second
-    assert operator.get("/readyz").status_code == 200
-    assert "roomrec_champion_not_loaded 1.0" in operator.get("/metrics").text
+    with TestClient(create_api(Endpoint.open(own_settings, now_ms=lambda: NOW_MS))) as operator:
+        operator.post("/v1/events", json=[*opening(), enter("u1", "tool-room", "tom")])
+        channels = own_registry / "channels.json"
+        channels.write_text(channels.read_text().replace(second, first))
+        assert wait_until(lambda: operator.get("/v1/models").json()["load_failure"])
+        assert "cannot be loaded" in operator.get("/v1/models").json()["load_failure"]
+        assert feed(operator)[0] == second
+        assert operator.get("/readyz").status_code == 200
+        assert "roomrec_champion_not_loaded 1.0" in operator.get("/metrics").text
 
 
 def test_without_a_champion_it_does_not_start_unless_told_to(tmp_path: Path) -> None:
@@ -228,6 +231,7 @@ def test_the_openapi_page_knows_every_route(operator: TestClient) -> None:
         "/v1/events",
         "/v1/models",
         "/v1/models/{version}:promote",
+        "/v1/models/{version}:canary",
         "/v1/models:rollback",
         "/v1/users/{user_id}",
         "/healthz",

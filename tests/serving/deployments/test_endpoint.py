@@ -20,21 +20,22 @@ from tests.serving.shop import NOW_MS
 Play = Callable[[Callable[[Endpoint], Coroutine[Any, Any, None]]], None]
 
 
-@pytest.fixture
-def play(settings: Settings) -> Play:
+def play_with(settings: Settings, scene: Callable[[Endpoint], Coroutine[Any, Any, None]]) -> None:
     """Run a scene with an open endpoint."""
 
-    def run(scene: Callable[[Endpoint], Coroutine[Any, Any, None]]) -> None:
-        async def with_endpoint() -> None:
-            endpoint = Endpoint.open(settings, now_ms=lambda: NOW_MS)
-            try:
-                await scene(endpoint)
-            finally:
-                await endpoint.close()
+    async def with_endpoint() -> None:
+        endpoint = Endpoint.open(settings, now_ms=lambda: NOW_MS)
+        try:
+            await scene(endpoint)
+        finally:
+            await endpoint.close()
 
-        asyncio.run(with_endpoint())
+    asyncio.run(with_endpoint())
 
-    return run
+
+@pytest.fixture
+def play(settings: Settings) -> Play:
+    return lambda scene: play_with(settings, scene)
 
 
 def rooms(endpoint: Endpoint) -> set[str]:
@@ -67,24 +68,26 @@ def test_posts_at_the_same_time_are_all_there_when_answered(play: Play) -> None:
     play(scene)
 
 
-def test_what_happens_while_a_model_loads_is_not_missed(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_happens_while_a_model_loads_is_not_missed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scene(endpoint: Endpoint) -> None:
         await endpoint.post([*opening(), enter("u1", "tool-room", "tom")])
-        second = endpoint.models()["versions"][1]
+        second = (await endpoint.models.describe())["versions"][1]
         opened = asyncio.Event()
         loop = asyncio.get_running_loop()
-        real = endpoint._open_model
+        loader = endpoint.models._loader
+        load = loader.load
 
-        def slow(version: str, catalogue: Any) -> Any:
-            model = real(version, catalogue)
+        def slow(*arguments: Any, **options: Any) -> Any:
+            model = load(*arguments, **options)
             loop.call_soon_threadsafe(opened.set)
             asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(5)
             return model
 
         go_on = asyncio.Event()
-        monkeypatch.setattr(endpoint, "_open_model", slow)
-        monkeypatch.setattr(endpoint._registry, "promote", lambda version: None)
-        loading = asyncio.create_task(endpoint.promote(second))
+        monkeypatch.setattr(loader, "load", slow)
+        loading = asyncio.create_task(endpoint.promotion.promote(second))
         await opened.wait()
         await endpoint.post([event("room_end", room_id="tool-room"), start("new-room", "tom")])
         assert rooms(endpoint) == {"scarf-room", "quiet-room", "new-room"}
@@ -94,7 +97,8 @@ def test_what_happens_while_a_model_loads_is_not_missed(play: Play, monkeypatch:
         assert set(endpoint.model.rooms.ids) == {"scarf-room", "quiet-room", "new-room"}
         assert rooms(endpoint) == {"scarf-room", "quiet-room", "new-room"}
 
-    play(scene)
+    shutil.copytree(settings.registry, tmp_path / "registry")
+    play_with(msgspec.structs.replace(settings, registry=str(tmp_path / "registry")), scene)
 
 
 def test_a_replica_that_restarts_on_a_damaged_champion_shows_what_is_popular(
@@ -115,10 +119,10 @@ def test_a_replica_that_restarts_on_a_damaged_champion_shows_what_is_popular(
             slate = endpoint.recommend(Query("u1", "room_feed", 2))
             assert (slate.degraded, len(slate.items)) == ("no_model", 2)
             assert endpoint.not_ready_because() is None
-            assert "user_encoder.onnx" in endpoint.models()["load_failure"]
-            await endpoint.promote(second)
+            assert "user_encoder.onnx" in (await endpoint.models.describe())["load_failure"]
+            await endpoint.promotion.promote(second)
             assert endpoint.recommend(Query("u1", "room_feed", 2)).model_version == second
-            assert endpoint.models()["load_failure"] is None
+            assert (await endpoint.models.describe())["load_failure"] is None
         finally:
             await endpoint.close()
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from roomrec.bundle import Bundle, Registry, channels
-from roomrec.errors import BundleError, RegistryError, RegistryUnavailableError
+from roomrec.errors import BundleError, RegistryConflictError, RegistryError, RegistryUnavailableError
 from roomrec.features.vocabulary import Vocabulary
 from tests.bundles import write_tiny_bundle
 
@@ -171,7 +171,7 @@ def test_the_champion_cannot_challenge_itself(registry, versions):
         lambda: registry.start_canary(versions[0], share=0.1),
         lambda: registry.promote(versions[0], "challenger"),
     ):
-        with pytest.raises(RegistryError, match="is the champion"):
+        with pytest.raises(RegistryConflictError, match="is the champion"):
             challenge()
 
 
@@ -180,10 +180,10 @@ def test_who_was_slower_changes_nothing(registry, versions):
     registry.promote(versions[1])
     assert registry.previous() == versions[0]
     registry.promote(versions[2])
-    with pytest.raises(RegistryError, match=f"would go back to {versions[1]}, not to {versions[0]}"):
+    with pytest.raises(RegistryConflictError, match=f"would go back to {versions[1]}, not to {versions[0]}"):
         registry.rollback(expected=versions[0])
     registry.start_canary(versions[0], share=0.1)
-    with pytest.raises(RegistryError, match=f"{versions[1]!r} is not challenger"):
+    with pytest.raises(RegistryConflictError, match=f"{versions[1]!r} is not challenger"):
         registry.withdraw("challenger", expected=versions[1])
     assert registry.in_use() == (versions[2], versions[0], 0.1)
 

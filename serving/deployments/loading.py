@@ -1,0 +1,119 @@
+"""A version from the registry to a model that has answered, in a thread that leaves the requests their time."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+from roomrec.bundle import Registry
+from roomrec.errors import BundleError
+from serving.deployments.loaded import follow_or_skip
+from serving.deployments.recommender import Query, Recommender
+from serving.deployments.serving_model import ServingModel
+from serving.deployments.viewers import Viewer
+from serving.state.live_catalogue import LiveCatalogue
+
+Asked = tuple[Query, Viewer]
+"""A request as it was asked, and what was known of the viewer."""
+
+ROOMS_THAT_MAY_FAIL: Final = 0.01
+"""A candidate that cannot encode more than this share of the live rooms is refused."""
+
+_ROOMS_AT_ONCE: Final = 16
+_REST: Final = 4.0
+_LONGEST_REST_S: Final = 0.1
+
+
+class ModelLoader:
+    """Opens versions, encodes what is live in small steps, and lets a candidate answer what was asked lately.
+
+    The interpreter runs one thread at a time, so a loader that never pauses would take half of every moment from the
+    requests. After each step it sleeps a multiple of what the step took.
+
+    Args:
+        registry: Where bundles are.
+        history_limit: Most events the state remembers of a viewer.
+        now_ms: The clock, epoch milliseconds.
+    """
+
+    def __init__(self, registry: Registry, *, history_limit: int, now_ms: Callable[[], int]) -> None:
+        self._registry = registry
+        self._history_limit = history_limit
+        self._now_ms = now_ms
+        self._closed = threading.Event()
+
+    def open(self, version: str) -> ServingModel:
+        """Open a version after checking every byte of it, and run both graphs once.
+
+        Raises:
+            BundleError: If it is altered, incompatible, does not run, or needs longer histories than are kept.
+        """
+        bundle = self._registry.open(version)
+        needed = bundle.manifest.max_sequence_length
+        if needed > self._history_limit:
+            raise BundleError(
+                f"version {version} reads histories of {needed} events, the state keeps {self._history_limit}: "
+                f"start the endpoint with ROOMREC_HISTORY_LIMIT={needed}"
+            )
+        return ServingModel(version, bundle)
+
+    def follow(
+        self, model: ServingModel, catalogue: LiveCatalogue, room_ids: Collection[str], *, gently: bool = True
+    ) -> int:
+        """Encode rooms, and return how many could not be.
+
+        Args:
+            model: A model that answers nobody yet.
+            catalogue: Of this thread's own.
+            room_ids: Rooms that may have changed.
+            gently: Whether requests are being answered meanwhile.
+        """
+        ids = list(room_ids)
+        failed = 0
+        for first in range(0, len(ids), _ROOMS_AT_ONCE):
+            started = time.perf_counter()
+            failed += follow_or_skip(model, catalogue, ids[first : first + _ROOMS_AT_ONCE])
+            if gently:
+                self._rest(started)
+        return failed
+
+    def load(self, version: str, catalogue: LiveCatalogue, asked: Sequence[Asked], *, strict: bool) -> ServingModel:
+        """Open a version, encode what is live and rehearse it.
+
+        Args:
+            version: In the registry.
+            catalogue: A copy of this thread's own.
+            asked: Requests of late, which the model answers before it has to.
+            strict: Whether rooms it cannot encode and requests it fails on refuse it. A version that others have
+                made champion is taken with its weaknesses.
+
+        Raises:
+            BundleError: As ``open``; if strict, also for what it cannot do.
+        """
+        model = self.open(version)
+        num_rooms = len(catalogue.rooms)
+        failed = self.follow(model, catalogue, catalogue.rooms.keys())
+        if strict and failed > num_rooms * ROOMS_THAT_MAY_FAIL:
+            raise BundleError(f"version {version} cannot encode {failed} of {num_rooms} live rooms")
+        failed = self._rehearse(model, catalogue, asked)
+        if strict and failed:
+            raise BundleError(f"version {version} fails on {failed} of the {len(asked)} requests asked last")
+        return model
+
+    def close(self) -> None:
+        """Let a load that is under way end with an error."""
+        self._closed.set()
+
+    def _rehearse(self, model: ServingModel, catalogue: LiveCatalogue, asked: Sequence[Asked]) -> int:
+        """Fill shelves and warm graphs with what is really asked; return how often the model failed."""
+        recommender = Recommender(catalogue, history_limit=self._history_limit, now_ms=self._now_ms)
+        failed = 0
+        for query, viewer in asked:
+            started = time.perf_counter()
+            failed += recommender.recommend(query, viewer, model).degraded == "model_failed"
+            self._rest(started)
+        return failed
+
+    def _rest(self, started: float) -> None:
+        if self._closed.wait(min(_REST * (time.perf_counter() - started), _LONGEST_REST_S)):
+            raise BundleError("the endpoint is closing")

@@ -1,0 +1,407 @@
+"""Which model answers whom in one replica: the champion, a canary, and the version before while the champion fails."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from roomrec.bundle import InUse, Registry
+from roomrec.errors import BundleError, RegistryError, RegistryUnavailableError
+from roomrec.policy.assignment import is_assigned
+from serving.deployments.breaker import Breaker
+from serving.deployments.loaded import CHALLENGER, PREVIOUS, Loaded, follow_or_skip
+from serving.deployments.loading import Asked, ModelLoader
+from serving.deployments.recommender import CHAMPION, Query, Recommender
+from serving.deployments.serving_model import ServingModel
+from serving.deployments.shadow import EVERY_S, Shadow
+from serving.deployments.viewers import Viewer
+from serving.settings import Settings
+from serving.state.live_catalogue import Changes, LiveCatalogue
+
+_LOG = logging.getLogger(__name__)
+_NOTHING: Final = InUse(None, None, 0.0)
+_ASKED_LATELY: Final = 64
+_CAUGHT_UP_ROOMS: Final = 16
+_CAUGHT_UP_ON_STANDBY: Final = 64
+_REGISTRY_ANSWERS_IN_S: Final = 2.0
+_FAILED_LOAD_AGAIN_S: Final = 30.0
+_BY_THE_MODEL: Final = (None, "sequence_only", "fewer_than_k")
+_Found = TypeVar("_Found")
+
+
+class ServingModels:
+    """The models of one replica, following the registry.
+
+    Everything runs on the event loop but loading, which has a thread that pauses, and reading the registry, which has
+    another: a disk that hangs keeps nobody waiting.
+
+    Args:
+        registry: Where bundles are and which are in use.
+        settings: How to run.
+        catalogue: What is live, refreshed by the endpoint.
+        recommender: Answers with the model it is given.
+        now_ms: The clock, epoch milliseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        settings: Settings,
+        catalogue: LiveCatalogue,
+        recommender: Recommender,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.registry = registry
+        self.settings = settings
+        self.champion: Loaded | None = None
+        self.challenger: Loaded | None = None
+        self.previous: Loaded | None = None
+        self.shadow: Shadow | None = None
+        self.in_use = _NOTHING
+        self.load_failures: dict[str, str] = {}
+        self.registry_failure: str | None = None
+        self.changing = asyncio.Lock()
+        self._catalogue = catalogue
+        self._recommender = recommender
+        self._loader = ModelLoader(registry, history_limit=settings.history_limit, now_ms=now_ms)
+        self._loads = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
+        self._reads = ThreadPoolExecutor(1, thread_name_prefix="registry-reader")
+        self._share = 0.0
+        self._asked: deque[Asked] = deque(maxlen=_ASKED_LATELY)
+        self._standing_by: list[set[str]] = []
+        self._load_again_at: dict[str, float] = {}
+        self._versions: list[str] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def choose(self, user_id: str) -> Loaded | None:
+        """Return who answers a viewer, None if there is no model."""
+        challenger = self.challenger
+        if (
+            challenger is not None
+            and self._share
+            and is_assigned(user_id, experiment=challenger.version, share=self._share)
+            and not challenger.breaker.is_open()
+        ):
+            return challenger
+        champion = self.champion
+        if champion is None or not champion.breaker.is_open() or self.previous is None:
+            return champion
+        self.previous.catch_up(self._catalogue)
+        return self.previous
+
+    def observe(self, chosen: Loaded | None, query: Query, viewer: Viewer | None, degraded: str | None) -> None:
+        """Count how an answer went, and remember what was asked for whoever has to rehearse."""
+        if chosen is None:
+            return
+        failed = degraded == "model_failed"
+        if viewer is None or (not failed and degraded not in _BY_THE_MODEL):
+            return
+        chosen.answered += 1
+        self._asked.append((query, viewer))
+        if self.shadow is not None and chosen is self.champion and random.random() < self.settings.shadow_share:
+            self.shadow.offer((query, viewer))
+        if failed:
+            chosen.failed += 1
+        if chosen.breaker.record(failed=failed):
+            instead = "what it cannot answer is filled with what is popular"
+            if chosen is self.challenger:
+                instead = "the champion answers its viewers"
+            elif chosen is self.champion and self.previous is not None:
+                instead = f"version {self.previous.version} answers"
+            _LOG.error("%s %s failed too often: %s for a while", chosen.variant, chosen.version, instead)
+
+    def forget(self, user_id: str) -> None:
+        """Drop what a viewer asked lately."""
+        self._asked = deque((each for each in self._asked if each[0].user_id != user_id), maxlen=_ASKED_LATELY)
+        if self.shadow is not None:
+            self.shadow.forget(user_id)
+
+    def follow(self, changes: Changes) -> None:
+        """Bring models at work up to date, and note for the others what has changed."""
+        for stale in self._standing_by:
+            stale |= changes.room_ids
+        for loaded in (self.champion, self.challenger):
+            if loaded is not None:
+                follow_or_skip(loaded.model, self._catalogue, changes.room_ids, changes.product_ids)
+
+    def load_first(self, *, must_load: bool) -> None:
+        """Load the champion before there are requests.
+
+        Args:
+            must_load: Whether a champion that cannot be loaded is an error.
+
+        Raises:
+            BundleError: If it cannot be, and must.
+            RegistryError: If there is no champion, and ``allow_no_model`` is off; or if the registry cannot be read.
+        """
+        try:
+            in_use = self.registry.in_use()
+        except RegistryUnavailableError as error:
+            if must_load:
+                raise
+            self._say_registry_failure(error)
+            return
+        version = in_use.champion
+        if version is None:
+            if not self.settings.allow_no_model:
+                raise RegistryError(
+                    f"registry {self.registry.root} has no champion: publish and promote a bundle with "
+                    f"`python -m training.export`, or start with --allow-no-model"
+                )
+            return
+        try:
+            model = self._loader.open(version)
+            self._loader.follow(model, self._catalogue, self._catalogue.rooms.keys(), gently=False)
+        except Exception as error:  # whatever it is: a bundle may be damaged in any way
+            if must_load:
+                raise
+            self._say_load_failure(CHAMPION, version, error)
+        else:
+            self._install_champion(self._loaded(model, set()))
+        self.in_use = InUse(version, None, 0.0)
+
+    def start(self) -> None:
+        """Begin to follow the registry and to compare in the background."""
+        self._tasks = [asyncio.create_task(work()) for work in (self._follow_registry, self._compare)]
+
+    async def close(self) -> None:
+        """Stop following."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._tasks = []
+        self.close_threads()
+
+    def close_threads(self) -> None:
+        """Let go of the threads; for models that were never started."""
+        self._loader.close()
+        for pool in (self._loads, self._reads):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def obtain(self, version: str, *, strict: bool) -> Loaded:
+        """Return a version that is in memory already, or load it beside those at work.
+
+        Args:
+            version: In the registry.
+            strict: Whether it is a candidate, to be refused for what it cannot do.
+
+        Raises:
+            BundleError: As ``ModelLoader.load``.
+        """
+        for loaded in (self.champion, self.challenger, self.previous):
+            if loaded is not None and loaded.version == version:
+                return loaded
+        stale: set[str] = set()
+        self._standing_by.append(stale)
+        loop = asyncio.get_running_loop()
+        try:
+            asked, copied = list(self._asked), self._catalogue.copy()
+            model = await loop.run_in_executor(
+                self._loads, lambda: self._loader.load(version, copied, asked, strict=strict)
+            )
+            while len(stale) > _CAUGHT_UP_ROOMS:
+                room_ids, copied = set(stale), self._catalogue.copy()
+                stale -= room_ids
+                await loop.run_in_executor(self._loads, self._loader.follow, model, copied, room_ids)
+        except BaseException:
+            self._stand_by_no_more(stale)
+            raise
+        return self._loaded(model, stale)
+
+    async def apply(self, in_use: InUse, *, candidate: Loaded | None = None) -> None:
+        """Swap models until they are those in use; requests go on meanwhile. Only with ``changing`` held.
+
+        Args:
+            in_use: What the registry says.
+            candidate: A version loaded beforehand.
+        """
+        if in_use.champion is None:
+            in_use = in_use._replace(champion=self.in_use.champion)  # a withdrawn champion goes on answering
+        if in_use.champion is not None and not _is(self.champion, in_use.champion):
+            loaded = await self._wanted(CHAMPION, in_use.champion, candidate)
+            if loaded is not None:
+                self._install_champion(loaded)
+        else:
+            self.load_failures.pop(CHAMPION, None)
+        wanted = in_use.challenger if in_use.share or self.settings.shadow_share else None
+        if wanted is None or wanted == in_use.champion:
+            self.load_failures.pop(CHALLENGER, None)
+            self._install_challenger(None, 0.0)
+        elif _is(self.challenger, wanted):
+            self._install_challenger(self.challenger, in_use.share)
+        else:
+            self._install_challenger(await self._wanted(CHALLENGER, wanted, candidate), in_use.share)
+        self.in_use = in_use
+
+    def discard(self, candidate: Loaded) -> None:
+        """Let go of a version that was obtained, unless it is at work or stands by."""
+        if candidate not in (self.champion, self.challenger, self.previous):
+            self._stand_by_no_more(candidate.stale)
+
+    async def read_registry(self, read: Callable[[], _Found]) -> _Found:
+        """Ask the registry in a thread of its own, and not for long.
+
+        Raises:
+            RegistryUnavailableError: If it does not answer in time.
+        """
+        asking = asyncio.get_running_loop().run_in_executor(self._reads, read)
+        try:
+            return await asyncio.wait_for(asking, _REGISTRY_ANSWERS_IN_S)
+        except TimeoutError:
+            raise RegistryUnavailableError(
+                f"registry {self.registry.root} did not answer within {_REGISTRY_ANSWERS_IN_S:.0f} s"
+            ) from None
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether the champion fails so often that something else answers."""
+        return self.champion is not None and self.champion.breaker.is_open()
+
+    def says_why(self) -> bool:
+        """Whether it is known why there is no champion, so that showing what is popular is all one can do."""
+        return CHAMPION in self.load_failures or self.registry_failure is not None
+
+    async def describe(self) -> dict[str, Any]:
+        """Return versions, channels, and what this replica runs; what it last knew if the registry cannot be read."""
+        in_use = self.in_use
+        try:
+            in_use = await self.read_registry(self.registry.in_use)
+            self._versions = await self.read_registry(self.registry.versions)
+            self.registry_failure = None
+        except RegistryUnavailableError as error:
+            self._say_registry_failure(error)
+        return {
+            "versions": self._versions,
+            "champion": in_use.champion,
+            "challenger": in_use.challenger,
+            "share": in_use.share,
+            "serving": None if self.champion is None else self.champion.describe(),
+            "canary": self.challenger.describe() if self.challenger is not None and self._share else None,
+            "shadow": None if self.shadow is None else self.shadow.report(),
+            "previous": None if self.previous is None else self.previous.describe(),
+            "answering": self._answering(),
+            "load_failure": self.load_failures.get(CHAMPION),
+            "challenger_failure": self.load_failures.get(CHALLENGER),
+            "registry_failure": self.registry_failure,
+            "replica": f"{socket.gethostname()}:{os.getpid()}",
+        }
+
+    def _answering(self) -> str | None:
+        if self.champion is None:
+            return None
+        if self.falls_back and self.previous is not None:
+            return self.previous.version
+        return self.champion.version
+
+    def _install_champion(self, loaded: Loaded) -> None:
+        before, previous = self.champion, self.previous
+        if loaded is self.challenger:
+            self.challenger, self.shadow, self._share = None, None, 0.0
+        self._put_to_work(loaded, CHAMPION)
+        self.champion, self.previous = loaded, None
+        self.load_failures.pop(CHAMPION, None)
+        if previous is not None:
+            self._stand_by_no_more(previous.stale)
+        # whoever goes back leaves a version that was not good
+        if before is not None and loaded is not previous and self.settings.keep_previous:
+            before.variant = PREVIOUS
+            self._standing_by.append(before.stale)
+            self.previous = before
+
+    def _install_challenger(self, loaded: Loaded | None, share: float) -> None:
+        if loaded is None:
+            self.challenger, self.shadow, self._share = None, None, 0.0
+            return
+        if loaded is not self.challenger:
+            if loaded is self.previous:
+                self.previous = None
+            self._put_to_work(loaded, CHALLENGER)
+            self.shadow = None
+        if self.shadow is None and not share:
+            self.shadow = Shadow(loaded)
+        self.challenger, self._share = loaded, share
+
+    def _put_to_work(self, loaded: Loaded, variant: str) -> None:
+        loaded.catch_up(self._catalogue)
+        self._stand_by_no_more(loaded.stale)
+        loaded.variant = variant
+
+    def _stand_by_no_more(self, stale: set[str]) -> None:
+        self._standing_by = [each for each in self._standing_by if each is not stale]
+
+    def _loaded(self, model: ServingModel, stale: set[str]) -> Loaded:
+        settings = self.settings
+        breaker = Breaker(most_failures=settings.model_failures, retry_s=settings.model_retry_ms / 1000)
+        return Loaded(model, breaker, stale)
+
+    async def _wanted(self, role: str, version: str, candidate: Loaded | None) -> Loaded | None:
+        """Return a version others chose; one that cannot be loaded leaves everything as it was, and this is said."""
+        if candidate is not None and candidate.version == version:
+            return candidate
+        if time.monotonic() < self._load_again_at.get(version, 0.0):
+            return None
+        try:
+            loaded = await self.obtain(version, strict=False)
+        except Exception as error:  # whatever it is: a bundle may be damaged in any way
+            self._say_load_failure(role, version, error)
+            return None
+        self._load_again_at.pop(version, None)
+        self.load_failures.pop(role, None)
+        return loaded
+
+    async def _follow_registry(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.poll_ms / 1000)
+            try:
+                in_use = await self.read_registry(self.registry.in_use)
+                self.registry_failure = None
+                if in_use != self.in_use or self._is_time_to_load_again():
+                    async with self.changing:
+                        await self.apply(await self.read_registry(self.registry.in_use))
+                if self.previous is not None:
+                    self.previous.catch_up(self._catalogue, at_most=_CAUGHT_UP_ON_STANDBY)
+            except RegistryUnavailableError as error:
+                self._say_registry_failure(error)
+            except BundleError as error:
+                _LOG.error("%s", error)
+            except Exception:
+                _LOG.exception("following the registry failed")
+
+    def _is_time_to_load_again(self) -> bool:
+        wanted = {self.in_use.champion, self.in_use.challenger}
+        return any(version in wanted and time.monotonic() >= due for version, due in self._load_again_at.items())
+
+    async def _compare(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            shadow, champion = self.shadow, self.champion
+            if shadow is None or champion is None or self._share:
+                continue
+            try:
+                shadow.compare_one(self._recommender, champion)
+            except Exception:
+                _LOG.exception("comparing %s failed", shadow.candidate.version)
+
+    def _say_load_failure(self, role: str, version: str, error: Exception) -> None:
+        self._load_again_at[version] = time.monotonic() + _FAILED_LOAD_AGAIN_S
+        self.load_failures[role] = f"{role} {version} cannot be loaded: {error}"
+        _LOG.error("%s", self.load_failures[role])
+
+    def _say_registry_failure(self, error: RegistryUnavailableError) -> None:
+        if self.registry_failure is None:
+            _LOG.error("the models at work go on, but the registry cannot be read: %s", error)
+        self.registry_failure = str(error)
+
+
+def _is(loaded: Loaded | None, version: str) -> bool:
+    return loaded is not None and loaded.version == version
