@@ -4,6 +4,7 @@ import gc
 import sys
 from typing import Any, Final
 
+from serving.access.guard import Guard
 from serving.api.application import RoomRecApplication
 from serving.deployments.autoscaling import ONGOING_REQUESTS
 from serving.deployments.endpoint import Endpoint
@@ -35,7 +36,7 @@ class Replica:
         self._endpoint = Endpoint.open(read, champion_must_load=False)
         self._drain_s = read.drain_s
         self._shared = SharedSocket(read.host, read.port)
-        application = RoomRecApplication(self._endpoint, address=(read.host, read.port))
+        application = RoomRecApplication(self._endpoint, address=(read.host, read.port), guard=Guard.open(read))
         self._listener = Listener(application, self._shared.socket, max_wait_s=read.max_wait_ms / 1000)
         # What was loaded stays: searching it for garbage again and again would stop requests for many milliseconds.
         gc.collect()

@@ -1,7 +1,8 @@
 """A bundle at work: encoders, and the vectors of everything that is live, kept up to date."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,11 @@ from roomrec.features.items import ItemFacts
 from roomrec.features.vocabulary import Vocabulary
 from roomrec.ids import FIRST_INDEX
 from roomrec.retrieval.availability import RoomRecord, can_be_bought, product_facts, room_facts
-from roomrec.retrieval.exact import Hits, LiveIndex
-from roomrec.retrieval.shelf import Shelf
+from roomrec.retrieval.exact import LiveIndex
+from roomrec.retrieval.shelf import Shelf, best_of_each
 from roomrec.sequences.history import History
 from serving.deployments.encoders import Encoders
+from serving.deployments.viewers import Viewer
 from serving.state.live_catalogue import LiveCatalogue
 from serving.state.records import PastEvent, UserRecord, user_history
 
@@ -42,15 +44,17 @@ class ServingModel:
         self._known_row = {name: row for row, name in enumerate(bundle.item_vectors["id"].to_pylist())}
         self._known_vectors = bundle.item_vector_matrix()
         self._known_category = bundle.item_vectors["category"].to_pylist()
-        self.popularity = {(row["kind"], row["id"]): float(row["count"]) for row in bundle.popularity.to_pylist()}
-        self.product_popularity = {
-            product_id: count for (kind, product_id), count in self.popularity.items() if kind == "product"
-        }
+        counts: dict[str, dict[str, float]] = {}
+        for row in bundle.popularity.to_pylist():
+            counts.setdefault(row["kind"], {})[row["id"]] = float(row["count"])
+        self.streamer_popularity = counts.get("streamer", {})
+        self.product_popularity = counts.get("product", {})
         self.rooms = LiveIndex(embedding_dim=self.encoders.embedding_dim)
         self._seen_rooms: dict[str, RoomRecord] = {}
         self._encoded_rooms: dict[str, tuple[object, ...]] = {}
         self._product_vectors: dict[str, tuple[ItemFacts, npt.NDArray[np.float32]]] = {}
         self._shelves: dict[str, Shelf] = {}
+        self._user_vectors: WeakKeyDictionary[Viewer, npt.NDArray[np.float32]] = WeakKeyDictionary()
         self._try_out()
 
     @classmethod
@@ -120,15 +124,24 @@ class ServingModel:
                 self._shelves[room_id] = shelf
         return shelf
 
-    def rank_products(self, catalogue: LiveCatalogue, room_id: str, query: npt.NDArray[np.float32], *, k: int) -> Hits:
-        """Rank the products that can be bought in a room now by dot product, best first."""
-        return self.shelf(catalogue, room_id).search(query, k=k)
+    def rank_products(
+        self, catalogue: LiveCatalogue, room_ids: Sequence[str], query: npt.NDArray[np.float32], *, k: int
+    ) -> list[list[tuple[str, float]]]:
+        """Rank the products that can be bought in some rooms now by dot product; the best k of each room."""
+        return best_of_each([self.shelf(catalogue, room_id) for room_id in room_ids], query, k=k)
 
-    def product_category(self, catalogue: LiveCatalogue, product_id: str) -> str | None:
-        """Return a product's category as the catalogue has it, else as training knew it."""
-        product = catalogue.products.get(product_id)
-        if product is not None and product.category is not None:
-            return product.category
+    def encode_viewer(self, viewer: Viewer) -> npt.NDArray[np.float32] | None:
+        """Return the vector of a viewer ``[D]``, None for one whose history holds nothing this model knows."""
+        vector = self._user_vectors.get(viewer)
+        if vector is None:
+            history = user_history(viewer.record, self.vocabulary)
+            if not self.can_read(history):
+                return None
+            vector = self._user_vectors[viewer] = self.encoders.encode_user(history, user_id=viewer.user_id)
+        return vector
+
+    def known_category(self, product_id: str) -> str | None:
+        """Return a product's category as training knew it."""
         row = self._known_row.get(product_id)
         return None if row is None else self._known_category[row]
 
@@ -151,7 +164,13 @@ class ServingModel:
                 shelf.remove(product_id)
         if there:
             vectors = np.stack([self._product_vector(product_id) for product_id in there])
-            shelf.put(there, vectors, categories=[self.product_category(catalogue, each) for each in there])
+            shelf.put(there, vectors, categories=[self._category(catalogue, each) for each in there])
+
+    def _category(self, catalogue: LiveCatalogue, product_id: str) -> str | None:
+        product = catalogue.products.get(product_id)
+        if product is not None and product.category is not None:
+            return product.category
+        return self.known_category(product_id)
 
     def _encode_products(self, catalogue: LiveCatalogue, product_ids: Iterable[str]) -> None:
         new: list[ItemFacts] = []

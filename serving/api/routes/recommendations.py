@@ -20,13 +20,14 @@ MAX_BODY_BYTES: Final = 64 << 10
 _validate = messages.RecommendationRequest.__pydantic_validator__.validate_json
 
 
-def recommend(body: bytes, endpoint: Endpoint, metrics: Metrics) -> Answer:
+def recommend(body: bytes, endpoint: Endpoint, metrics: Metrics, *, is_hurried: bool = False) -> Answer:
     """Answer a request for a slate.
 
     Args:
         body: A ``RecommendationRequest`` as JSON.
         endpoint: What answers.
         metrics: Where slates are counted.
+        is_hurried: Whether to leave out what takes longest: too many wait.
 
     Raises:
         StateError: If the state cannot be read.
@@ -37,8 +38,8 @@ def recommend(body: bytes, endpoint: Endpoint, metrics: Metrics) -> Answer:
         return unprocessable(error)
     if asked.k > endpoint.settings.max_k:
         return wrong_field("k", f"k must be at most {endpoint.settings.max_k}")
-    slate = endpoint.recommend(Query(asked.user_id, asked.surface, asked.k, asked.room_id))
-    metrics.count_slate(slate.degraded)
+    slate = endpoint.recommend(Query(asked.user_id, asked.surface, asked.k, asked.room_id), is_hurried=is_hurried)
+    metrics.count_slate(slate.degraded, slate.step)
     return Answer(200, orjson.dumps(slate._asdict()))
 
 

@@ -42,6 +42,10 @@ class Reason(NamedTuple):
     text: str
 
 
+_ROOM_REASONS: Final = {code: Reason(code, text) for code, text in ROOM_SENTENCES.items()}
+_PRODUCT_REASONS: Final = {code: Reason(code, text) for code, text in PRODUCT_SENTENCES.items()}
+
+
 class ViewerFacts(NamedTuple):
     """What reasons may refer to: what this viewer did, as far as the state remembers."""
 
@@ -69,15 +73,6 @@ class RoomFacts(NamedTuple):
     """since it started"""
 
 
-class ProductFacts(NamedTuple):
-    """What reasons may say about a product."""
-
-    product_id: str
-    category: str | None
-    stock: int | None
-    is_on_air: bool
-
-
 def explain_room(room: RoomFacts, viewer: ViewerFacts) -> list[Reason]:
     """Return why a room may interest a viewer, the strongest reasons first, at most ``MAX_REASONS``.
 
@@ -86,42 +81,54 @@ def explain_room(room: RoomFacts, viewer: ViewerFacts) -> list[Reason]:
         >>> [reason.code for reason in explain_room(room, ViewerFacts({"mia"}, {"mia"}, {"wool"}, {"scarves"}))]
         ['follows_host', 'watched_before', 'like_what_you_bought']
     """
-    # a viewer has bought far less than a room can sell
-    sells_bought = any(product in room.product_ids for product in viewer.bought_products)
+    codes = []
     follows = room.streamer_id in viewer.followed_streamers
     watched = room.streamer_id in viewer.watched_streamers
-    true = {
-        "follows_host": follows,
-        "watched_before": watched,
-        "sells_what_you_bought": sells_bought,
-        "like_what_you_bought": not sells_bought
-        and any(category in room.product_categories for category in viewer.bought_categories),
-        "popular_now": room.is_popular_now,
-        "just_started": 0 <= room.age_ms < JUST_STARTED_MS,
-        "new_host": viewer.is_known_whole and not follows and not watched,
-    }
-    return _told(true, ROOM_SENTENCES, otherwise="live_now")
+    if follows:
+        codes.append("follows_host")
+    if watched:
+        codes.append("watched_before")
+    # a viewer has bought far less than a room can sell
+    if viewer.bought_products and any(product in room.product_ids for product in viewer.bought_products):
+        codes.append("sells_what_you_bought")
+    elif viewer.bought_categories and any(each in room.product_categories for each in viewer.bought_categories):
+        codes.append("like_what_you_bought")
+    if room.is_popular_now:
+        codes.append("popular_now")
+    if 0 <= room.age_ms < JUST_STARTED_MS:
+        codes.append("just_started")
+    if viewer.is_known_whole and not follows and not watched:
+        codes.append("new_host")
+    return [_ROOM_REASONS[code] for code in codes[:MAX_REASONS] or ("live_now",)]
 
 
-def explain_product(product: ProductFacts, viewer: ViewerFacts) -> list[Reason]:
+def explain_product(
+    product_id: str, category: str | None, stock: int | None, *, is_on_air: bool, viewer: ViewerFacts
+) -> list[Reason]:
     """Return why a product may interest a viewer, the strongest reasons first, at most ``MAX_REASONS``.
 
+    Args:
+        product_id: The product.
+        category: Its category, None if nobody knows.
+        stock: Pieces left, None if nobody ever said.
+        is_on_air: Whether it is being shown.
+        viewer: What reasons may refer to.
+
     Example:
-        >>> product = ProductFacts("silk", "scarves", stock=2, is_on_air=True)
-        >>> [reason.code for reason in explain_product(product, ViewerFacts(seen_products={"silk"}))]
+        >>> viewer = ViewerFacts(seen_products={"silk"})
+        >>> [reason.code for reason in explain_product("silk", "scarves", 2, is_on_air=True, viewer=viewer)]
         ['on_air', 'looked_at_before', 'few_left']
     """
-    bought = product.product_id in viewer.bought_products
-    true = {
-        "on_air": product.is_on_air,
-        "bought_before": bought,
-        "looked_at_before": not bought and product.product_id in viewer.seen_products,
-        "like_what_you_bought": not bought and product.category in viewer.bought_categories,
-        "few_left": product.stock is not None and 0 < product.stock <= FEW_LEFT,
-    }
-    return _told(true, PRODUCT_SENTENCES, otherwise="on_sale_now")
-
-
-def _told(true: dict[str, bool], sentences: dict[str, str], *, otherwise: str) -> list[Reason]:
-    codes = [code for code in sentences if true.get(code)] or [otherwise]
-    return [Reason(code, sentences[code]) for code in codes[:MAX_REASONS]]
+    codes = []
+    if is_on_air:
+        codes.append("on_air")
+    if product_id in viewer.bought_products:
+        codes.append("bought_before")
+    else:
+        if product_id in viewer.seen_products:
+            codes.append("looked_at_before")
+        if category in viewer.bought_categories:
+            codes.append("like_what_you_bought")
+    if stock is not None and 0 < stock <= FEW_LEFT:
+        codes.append("few_left")
+    return [_PRODUCT_REASONS[code] for code in codes[:MAX_REASONS] or ("on_sale_now",)]

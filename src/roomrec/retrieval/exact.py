@@ -58,6 +58,16 @@ class LiveIndex:
         """The ids in the index, in no particular order."""
         return list(self._ids)
 
+    @property
+    def rows(self) -> Sequence[str]:
+        """The id of each row of ``vectors``; not to be changed."""
+        return self._ids
+
+    @property
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """The vectors of what is in the index, ``[n, D]``; not to be changed."""
+        return self._matrix[: len(self._ids)]
+
     def put(self, item_ids: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
         """Add items, or replace the vectors of those already in the index.
 
@@ -129,11 +139,13 @@ def best_scores(ids: Sequence[str], scores: npt.NDArray[np.float32], *, k: int) 
     """
     if k == 0 or not len(ids):
         return Hits([], np.empty(0, dtype=np.float32))
-    kept = list(range(len(ids)))
+    rows = list(range(len(ids)))
     if k < len(ids):
         threshold = np.partition(scores, len(ids) - k)[len(ids) - k]
-        kept = np.flatnonzero(scores > threshold).tolist()
-        # rooms nobody knows anything of score alike: thousands of them need not be sorted for the few that are shown
-        kept += nsmallest(k - len(kept), np.flatnonzero(scores == threshold).tolist(), key=ids.__getitem__)
-    best = sorted(kept, key=lambda row: (-scores[row], ids[row]))
-    return Hits([ids[row] for row in best], scores[best])
+        rows = np.flatnonzero(scores >= threshold).tolist()
+        if len(rows) > k:
+            # rooms nobody knows anything of score alike: of thousands only the few that are shown need be sorted
+            rows = np.flatnonzero(scores > threshold).tolist()
+            rows += nsmallest(k - len(rows), np.flatnonzero(scores == threshold).tolist(), key=ids.__getitem__)
+    best = sorted(zip((-scores[rows]).tolist(), [ids[row] for row in rows], rows, strict=True))
+    return Hits([item_id for _, item_id, _ in best], scores[[row for _, _, row in best]])

@@ -3,11 +3,15 @@
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from roomrec.retrieval.exact import Hits, LiveIndex
+
+_SMALL: Final = 64
+"""Rows up to which several shelves are faster searched together than one after the other."""
 
 
 class Shelf(Collection[str]):
@@ -43,8 +47,10 @@ class Shelf(Collection[str]):
     def __contains__(self, product_id: object) -> bool:
         return product_id in self._category
 
-    def categories(self, *, without: Collection[str] = ()) -> set[str]:
+    def categories(self, *, without: Collection[str] = ()) -> Collection[str]:
         """Return the categories of what is here, some products left out."""
+        if not without:
+            return self._categories.keys()
         left_out = Counter(self._category.get(product_id) for product_id in without)
         return {category for category, count in self._categories.items() if count > left_out[category]}
 
@@ -100,6 +106,11 @@ class Shelf(Collection[str]):
         """Return the products with the highest long-run count, best first, equals by id."""
         return [product_id for _, product_id in self._by_popularity[:k]]
 
+    @property
+    def index(self) -> LiveIndex:
+        """The vectors of what is here."""
+        return self._index
+
     def _forget_category(self, product_id: str) -> None:
         category = self._category.pop(product_id)
         if category is None:
@@ -107,3 +118,37 @@ class Shelf(Collection[str]):
         self._categories[category] -= 1
         if not self._categories[category]:
             del self._categories[category]
+
+
+def best_of_each(shelves: Sequence[Shelf], query: npt.NDArray[np.float32], *, k: int) -> list[list[tuple[str, float]]]:
+    """Find the best products of each of many shelves, small ones all at once.
+
+    Args:
+        shelves: Of one embedding dim.
+        query: Shape ``[D]``.
+        k: Most products of each.
+
+    Returns:
+        For each shelf ``(product id, dot product)``, best first, equals by id.
+
+    Example:
+        >>> shelf = Shelf(embedding_dim=1, popularity={})
+        >>> shelf.put(["a", "b"], np.array([[1], [2]], dtype=np.float32), categories=[None, None])
+        >>> best_of_each([shelf, shelf], np.array([3], dtype=np.float32), k=1)
+        [[('b', 6.0)], [('b', 6.0)]]
+    """
+    indexes = [shelf.index for shelf in shelves]
+    sizes = [len(index.rows) for index in indexes]
+    together = [index.vectors for index, size in zip(indexes, sizes, strict=True) if size <= _SMALL]
+    scores = (np.concatenate(together) @ -query).tolist() if together else []
+    found = []
+    first = 0
+    for index, size in zip(indexes, sizes, strict=True):
+        if size <= _SMALL:
+            best = sorted(zip(scores[first : first + size], index.rows, strict=True))[:k]
+            found.append([(product_id, 0.0 - score) for score, product_id in best])
+            first += size
+        else:
+            hits = index.search(query, k=k)
+            found.append(list(zip(hits.ids, hits.scores.tolist(), strict=True)))
+    return found
