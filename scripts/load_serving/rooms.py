@@ -150,7 +150,7 @@ class Rooms:
             host = self.hosts[int(self._rng.integers(len(self.hosts)))]
             if host.room_id is not None and not host.is_changing:
                 return self._change_of(host)
-        return None
+        return self.start(self._idle.popleft()) if self._idle else None
 
     def done(self, change: Change, *, is_accepted: bool) -> None:
         """Take note that a change is known to the endpoint, or was refused by it."""
