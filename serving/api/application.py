@@ -65,15 +65,15 @@ class RoomRecApplication:
         """Whether a request takes its turn: probes and operators are answered however much is asked."""
         return request.method == "POST" and request.path in (RECOMMENDATIONS, EVENTS)
 
-    def answer(self, request: Request) -> Answer | Awaitable[Answer]:
-        """Answer a request, or say what to wait for."""
+    def answer(self, request: Request, *, is_pressed: bool = False) -> Answer | Awaitable[Answer]:
+        """Answer a request, or say what to wait for; when pressed for time, without reasons and products of rooms."""
         refusal = self._guard.check(request.method, request.path, request.headers)
         if refusal is not None:
             self._metrics.count_request("none", refusal.status, 0.0)
             return Answer(refusal.status, refusal.body, headers=refusal.headers)
         match request.method, request.path:
             case "POST", "/v1/recommendations":
-                return self._recommend(request)
+                return self._recommend(request, is_pressed)
             case "POST", "/v1/events":
                 return self._post_events(request)
             case "GET", "/healthz":
@@ -87,10 +87,10 @@ class RoomRecApplication:
         """Count an answer that was given at the door."""
         self._metrics.count_request("none", status, 0.0)
 
-    def _recommend(self, request: Request) -> Answer:
+    def _recommend(self, request: Request, is_pressed: bool) -> Answer:
         began = time.perf_counter()
         try:
-            answer = recommend(request.body, self._endpoint, self._metrics)
+            answer = recommend(request.body, self._endpoint, self._metrics, is_hurried=is_pressed)
         except RoomRecError as error:
             answer = answer_error(error)
         self._metrics.count_request(RECOMMENDATIONS, answer.status, time.perf_counter() - began)

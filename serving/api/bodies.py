@@ -12,6 +12,7 @@ MALFORMED: Final = Rejection("malformed_json")
 """Stands for a line that is not JSON."""
 
 _DECODE = msgspec.json.Decoder().decode
+_DECODE_PARTS = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
 
 
@@ -34,7 +35,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def split_events(body: bytes, *, max_events: int) -> list[Any]:
+def split_events(body: bytes, *, max_events: int) -> list[bytes | msgspec.Raw]:
     r"""Take a body apart into events: a JSON array, one JSON object, or one JSON object a line (NDJSON).
 
     Args:
@@ -42,14 +43,14 @@ def split_events(body: bytes, *, max_events: int) -> list[Any]:
         max_events: Most events wanted; lines beyond are not read.
 
     Returns:
-        Whatever JSON values there are; ``MALFORMED`` for each line that is not JSON. Blank lines do not count.
+        Each event as JSON, or as what stands in its place; blank lines do not count.
 
     Raises:
         ValueError: If the body is empty, or begins like an array and is not one.
         HTTPException: 413 if there are more events than ``max_events``.
 
     Example:
-        >>> split_events(b'{"a": 1}\nnonsense\n{"a": 2}', max_events=3)
+        >>> [decode_event(part) for part in split_events(b'{"a": 1}\nnonsense\n{"a": 2}', max_events=3)]
         [{'a': 1}, Rejection(reason='malformed_json'), {'a': 2}]
     """
     body = body.strip()
@@ -57,27 +58,27 @@ def split_events(body: bytes, *, max_events: int) -> list[Any]:
         raise ValueError("the body is empty: expected a JSON array of events, or one event a line")
     if body.startswith(b"["):
         try:
-            events = list(_DECODE(body))
+            events = _DECODE_PARTS(body)
         except _NOT_JSON as error:
             raise ValueError(f"the body begins like a JSON array and is not one: {error}") from None
         if len(events) > max_events:
             raise _too_many(max_events)
         return events
-    whole = _decode(body)
-    if whole is not MALFORMED:
-        return [whole]
+    if b"\n" not in body or decode_event(body) is not MALFORMED:
+        return [body]
     events = []
     for line in BytesIO(body):
         if line.strip():
             if len(events) == max_events:
                 raise _too_many(max_events)
-            events.append(_decode(line))
+            events.append(line)
     return events
 
 
-def _decode(line: bytes) -> Any:
+def decode_event(part: bytes | msgspec.Raw) -> Any:
+    """Return the JSON value of a part of a body, ``MALFORMED`` if it is none."""
     try:
-        return _DECODE(line)
+        return _DECODE(part)
     except _NOT_JSON:
         return MALFORMED
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 _SMOOTHING: Final = 0.05
 _FIRST_GUESS_S: Final = 0.0005
+_PRESSED_FROM: Final = 0.7
 _MOST_AT_ONCE: Final = 10.0
 """A piece counts as at most so many times the usual: one pause of the process is no reason to refuse those after it."""
 
@@ -59,6 +60,11 @@ class AdmissionQueue:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether the wait comes near the longest that is accepted, so that each should take less time if it can."""
+        return len(self._waiting) * self._service_s > _PRESSED_FROM * self._max_wait_s
 
     def admit(self, work: Callable[[], None]) -> bool:
         """Take a piece of work, or say that it would have to wait for too long."""

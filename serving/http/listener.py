@@ -31,8 +31,8 @@ class Application(Protocol):
     def waits_in_line(self, request: Request) -> bool:
         """Whether a request takes its turn, and may be refused when too many wait; others are answered at once."""
 
-    def answer(self, request: Request) -> Answer | Awaitable[Answer]:
-        """Answer a request, or say what to wait for."""
+    def answer(self, request: Request, *, is_pressed: bool) -> Answer | Awaitable[Answer]:
+        """Answer a request, or say what to wait for; when pressed for time, by less than all there is to say."""
 
     def count(self, status: int) -> None:
         """Take note of an answer that was given without asking the application."""
@@ -184,7 +184,7 @@ class Listener:
 
     def _ask(self, request: Request) -> Answer | Awaitable[Answer]:
         try:
-            return self._application.answer(request)
+            return self._application.answer(request, is_pressed=self._queue.is_pressed)
         except Exception:
             _LOG.exception("a request failed")
             return problem(500, "internal error")

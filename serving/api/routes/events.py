@@ -1,13 +1,15 @@
 """Reports of what viewers and rooms did."""
 
+import asyncio
+
 import orjson
 from fastapi import FastAPI, HTTPException, Request, Response
 
 from serving.api import messages
-from serving.api.bodies import read_body, split_events
+from serving.api.bodies import decode_event, read_body, split_events
 from serving.api.metrics import Metrics
 from serving.api.routes.answers import REFUSED, as_response, wrong_field
-from serving.deployments.endpoint import Endpoint
+from serving.deployments.endpoint import EVENTS_AT_ONCE, Endpoint
 from serving.http.messages import Answer, problem
 
 
@@ -23,11 +25,16 @@ async def post_events(body: bytes, endpoint: Endpoint, metrics: Metrics) -> Answ
         StateError: If they could not be stored; sending all of them again is safe.
     """
     try:
-        items = split_events(body, max_events=endpoint.settings.max_events)
+        parts = split_events(body, max_events=endpoint.settings.max_events)
     except HTTPException as error:
         return problem(error.status_code, error.detail)
     except ValueError as error:
         return wrong_field("body", str(error))
+    items = []
+    for nth, part in enumerate(parts, start=1):
+        items.append(decode_event(part))
+        if nth % EVENTS_AT_ONCE == 0:  # a long body makes nobody wait
+            await asyncio.sleep(0)
     posted = await endpoint.post(items)
     counts = dict.fromkeys(("accepted", "duplicate", "rejected"), 0)
     for each in posted:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi import HTTPException
 
-from serving.api.bodies import MALFORMED, split_events
+from serving.api.bodies import MALFORMED, decode_event, split_events
 from serving.api.routes import create_api
 from serving.deployments.endpoint import Endpoint
 from serving.settings import Settings
@@ -77,10 +77,19 @@ def test_the_body_counts_and_not_its_content_type(client: TestClient, content_ty
     ],
 )
 def test_bodies_are_taken_apart(body: bytes, expected: list[object]) -> None:
-    assert split_events(body, max_events=2) == expected
+    assert [decode_event(part) for part in split_events(body, max_events=2)] == expected
 
 
-@pytest.mark.parametrize("body", [b"", b"  \n ", b"[", b"[1,", b"[" * 100_000, b'["\xff"]', b"[] []"])
+def test_text_that_is_not_unicode_spoils_one_event_only(client: TestClient) -> None:
+    good = b'{"event_id": "good", "event_type": "room_end", "occurred_at_ms": 1, "room_id": "r"}'
+    answer = client.post("/v1/events", content=b'[{"event_id": "\xff"}, ' + good + b"]").json()
+    assert [(each["status"], each["reason"]) for each in answer["results"]] == [
+        ("rejected", "malformed_json"),
+        ("accepted", None),
+    ]
+
+
+@pytest.mark.parametrize("body", [b"", b"  \n ", b"[", b"[1,", b"[" * 100_000, b"[] []"])
 def test_a_body_that_is_nothing_is_refused_as_a_whole(client: TestClient, body: bytes) -> None:
     answer = client.post("/v1/events", content=body)
     assert answer.status_code == 422
