@@ -62,7 +62,7 @@ def head_of(answer: Answer, *, date: bytes, close: bool) -> bytes:
 
     Example:
         >>> head = head_of(Answer(200, b"{}"), date=b"Sun, 06 Nov 1994 08:49:37 GMT", close=True)
-        >>> head.split(b"\r\n")[:2], head[-26:]
+        >>> head.split(b"\r\n")[:2], head[-24:]
         ([b'HTTP/1.1 200 OK', b'date: Sun, 06 Nov 1994 08:49:37 GMT'], b'2\r\nconnection: close\r\n\r\n')
     """
     lines = b"HTTP/1.1 %d %b\r\ndate: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (
