@@ -118,13 +118,14 @@ def export_events(
     to: Annotated[str, typer.Argument(help="New folder, for example data/events/live.")], data: Data = None
 ) -> None:
     """Write the event log as Parquet by day, for `python -m training.preprocess source=native source.path=...`."""
+    from serving.privacy.exports import Exports
     from serving.state.export import export_events
     from serving.state.sqlite_event_log import SqliteEventLog
 
     try:
         settings = _with_a_log(data)
         log = SqliteEventLog(settings.event_log_path)
-        written = export_events(log, Path(to))
+        written = export_events(log, Path(to), exports=Exports(Path(settings.data)))
         log.close()
     except (RoomRecError, OSError) as error:
         _errors.print(f"cannot export: {error}", markup=False)

@@ -16,7 +16,7 @@ from roomrec.retrieval.availability import (
 from serving.state.event_log import LoggedEvent
 from serving.state.records import RoomMoment, StoredUser, apply_to_moment, apply_to_user
 
-RULES: Final = 4
+RULES: Final = 5
 """Raised when an event changes records in another way than before: a state made by other rules is made again."""
 
 _PRODUCT_EVENT_TYPES: Final = frozenset({"product_listed", "product_unlisted", "stock_changed"})

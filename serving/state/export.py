@@ -8,19 +8,21 @@ import pyarrow as pa
 from roomrec.errors import StateError
 from roomrec.events.parquet import write_events
 from roomrec.events.schema import EVENT_SCHEMA
+from serving.privacy.exports import Exports
 from serving.state.event_log import Event, EventLog
 
 _ROWS_AT_ONCE = 100_000
 
 
-def export_events(log: EventLog, folder: Path) -> int:
+def export_events(log: EventLog, folder: Path, *, exports: Exports) -> int:
     """Write every event of a log into day folders.
 
-    A new folder is asked for each time, so that nothing of an erased viewer is left in an older part.
+    A new folder is asked for each time, so that no older part is taken for one of this export.
 
     Args:
         log: The log; events accepted meanwhile may or may not be in the export.
         folder: Where to; must not exist, or be empty.
+        exports: Remembers the folder, so that an erasure goes through it as well.
 
     Returns:
         How many events were written.
@@ -31,12 +33,17 @@ def export_events(log: EventLog, folder: Path) -> int:
     if folder.exists() and any(folder.iterdir()):
         raise StateError(f"{folder} is not empty: choose a new folder, or delete it first")
     folder.mkdir(parents=True, exist_ok=True)
+    exports.register(folder)
     after = written = 0
-    while entries := log.read(after=after, limit=_ROWS_AT_ONCE):
-        table = pa.Table.from_pylist([_row(entry.event) for entry in entries], schema=EVENT_SCHEMA)
-        write_events(table, folder, part=f"{entries[0].seq:012}")
+    while True:
+        # an erasure comes before a piece is read or after it is written, never between
+        with exports.lock():
+            entries = log.read(after=after, limit=_ROWS_AT_ONCE)
+            if not entries:
+                return written
+            table = pa.Table.from_pylist([_row(entry.event) for entry in entries], schema=EVENT_SCHEMA)
+            write_events(table, folder, part=f"{entries[0].seq:012}")
         after, written = entries[-1].seq, written + len(entries)
-    return written
 
 
 def _row(event: Event) -> dict[str, Any]:

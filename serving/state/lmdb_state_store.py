@@ -11,10 +11,12 @@ import lmdb
 from roomrec.errors import StateError
 from serving.state.applying import RULES, apply_events, needed_by
 from serving.state.event_log import Appended, EventLog, LoggedEvent
+from serving.state.lmdb_scrubbing import scrub
 from serving.state.lmdb_tables import LmdbTables
 from serving.state.state_store import CatalogueRecords, Erased, MomentRecords, Position
 
 _CHUNK = 5_000
+_SCRUB_DUE = "scrub_due"  # somebody was erased since the file was last scrubbed with nobody else at it
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DEFAULT_MAP_BYTES: Final = 64 << 30
 
@@ -56,12 +58,21 @@ class LmdbStateStore:
             with (path / "open.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 _drop_if_rebooted(path)
+                self._in_use = (path / "in_use.lock").open("w")
+                is_alone = _lock_alone(self._in_use.fileno())
                 self._environment = lmdb.open(
                     str(path), map_size=map_bytes, max_dbs=LmdbTables.MAX_DATABASES, sync=False, max_readers=512
                 )
                 self._environment.reader_check()  # a killed reader would keep old pages from being used again
                 self._tables = LmdbTables(self._environment)
-        except (lmdb.Error, OSError) as error:
+                if is_alone and (path / _SCRUB_DUE).exists():
+                    scrub(path, self._environment)
+                    (path / _SCRUB_DUE).unlink()
+                fcntl.flock(self._in_use, fcntl.LOCK_SH)
+        except (lmdb.Error, OSError, StateError) as error:
+            for opened in ("_environment", "_in_use"):
+                if hasattr(self, opened):
+                    getattr(self, opened).close()
             raise StateError(f"state {path} cannot be opened: {error}; `rebuild-state` makes it again") from error
         with self._transaction() as transaction:
             made_with = self._tables.number(transaction, "history_limit")
@@ -153,6 +164,24 @@ class LmdbStateStore:
                 return Erased(0, 0, 0)
             return Erased(len(user.events), len(user.follows), sum(map(len, user.refused.values())))
 
+    def scrub(self) -> int:
+        """Overwrite what erased records have left in the file, while others read and write.
+
+        What this process or another has written lately may still be in its buffers, and may come to lie in the file
+        again where no record is; the next start of a process that is alone with the file overwrites once more.
+
+        Returns:
+            How many bytes were overwritten.
+
+        Raises:
+            StateError: If the file cannot be written, or somebody reads an old state of it for seconds.
+        """
+        try:
+            (self._path / _SCRUB_DUE).touch()
+            return scrub(self._path, self._environment)
+        except OSError as error:
+            raise StateError(f"state {self._path} cannot be written: {error}") from error
+
     def contents(self) -> dict[str, dict[bytes, bytes]]:
         """Return every record as stored, for comparing two states."""
         with self._reading() as transaction:
@@ -161,6 +190,7 @@ class LmdbStateStore:
     def close(self) -> None:
         """Close the environment; it can then be opened again in this process."""
         self._environment.close()
+        self._in_use.close()
 
     def _apply_log(self, transaction: lmdb.Transaction) -> Position:
         position = self._tables.position(transaction)
@@ -206,6 +236,15 @@ def drop_state(path: Path) -> None:
     """Remove a state that no process has open; the log makes it again."""
     for name in ("data.mdb", "lock.mdb"):
         (path / name).unlink(missing_ok=True)
+
+
+def _lock_alone(file: int) -> bool:
+    """Whether no other process has the state open; if so, none can open it until this one shares the lock."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _drop_if_rebooted(path: Path) -> None:

@@ -80,7 +80,7 @@ class LmdbTables:
         get, databases = transaction.get, self._databases
         loaded = Loaded({}, {}, set(), {}, {})
         for user_id in needed.users:
-            if (packed := get(_key(user_id), db=databases["users"])) is not None:
+            if (packed := get(_user_key(user_id), db=databases["users"])) is not None:
                 loaded.users[user_id] = self._decode_user(packed)
         for room_id in needed.rooms:
             if (packed := get(_key(room_id), db=databases["rooms"])) is not None:
@@ -103,7 +103,7 @@ class LmdbTables:
         """Write what a batch of events has changed, and put it on the feed."""
         put, databases, encode = transaction.put, self._databases, self._encode
         for user_id, user in applied.users.items():
-            put(_key(user_id), encode(user), db=databases["users"])
+            put(_user_key(user_id), encode(user), db=databases["users"])
         for room_id, room in applied.rooms.items():
             if room is None:
                 transaction.delete(_key(room_id), db=databases["rooms"])
@@ -126,12 +126,12 @@ class LmdbTables:
 
     def user(self, transaction: lmdb.Transaction, user_id: str) -> bytes | None:
         """Return a viewer's record as stored."""
-        packed = transaction.get(_key(user_id), db=self._databases["users"])
+        packed = transaction.get(_user_key(user_id), db=self._databases["users"])
         return None if packed is None else bytes(packed)
 
     def pop_user(self, transaction: lmdb.Transaction, user_id: str) -> StoredUser | None:
         """Remove a viewer's record and return it."""
-        packed = transaction.pop(_key(user_id), db=self._databases["users"])
+        packed = transaction.pop(_user_key(user_id), db=self._databases["users"])
         return None if packed is None else self._decode_user(packed)
 
     def has_ended(self, transaction: lmdb.Transaction, room_id: str) -> bool:
@@ -231,6 +231,11 @@ def _key(external_id: str, *, most: int = _MAX_KEY_BYTES) -> bytes:
     """An id as an LMDB key, which has at most 511 bytes: the few ids that are longer in UTF-8 are hashed."""
     key = external_id.encode()
     return key if len(key) <= most else hashlib.sha256(key).digest()
+
+
+def _user_key(user_id: str) -> bytes:
+    """A viewer's id as an LMDB key: a hash, since a deleted key may stay for years as a signpost of the tree."""
+    return hashlib.blake2b(user_id.encode(), digest_size=16).digest()
 
 
 def _listing_prefix(room_id: str) -> bytes:

@@ -1,6 +1,8 @@
 """What is known of a viewer, and its removal."""
 
-from fastapi import FastAPI, HTTPException, Response
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException, Query, Response
 
 from roomrec.events.schema import MAX_ID_LENGTH
 from serving.api import messages
@@ -26,9 +28,14 @@ def add_users(api: FastAPI, endpoint: Endpoint) -> None:
 
     @api.delete("/v1/users/{user_id:path}", tags=["users"], response_model=messages.ErasureReceipt, responses=REFUSED)
     async def erase_user(user_id: str) -> Response:
-        """Remove a viewer from state and event log, and return a receipt."""
+        """Remove a viewer from event log, state and exports, leave them out of training, and return a receipt."""
         if not 0 < len(user_id) <= MAX_ID_LENGTH:
             return as_response(
                 wrong_field("user_id", f"user_id must have 1 to {MAX_ID_LENGTH} characters", where="path")
             )
         return json_answer(await endpoint.erase_user(user_id))
+
+    @api.get("/v1/erasures", tags=["users"], response_model=messages.ErasuresResponse, responses=REFUSED)
+    async def erasures(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Response:
+        """List the receipts of the newest erasures; they name nobody."""
+        return json_answer({"erasures": endpoint.erasures(limit)})

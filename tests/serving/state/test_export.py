@@ -7,6 +7,7 @@ import pytest
 
 from roomrec.errors import StateError
 from roomrec.events.parquet import read_events
+from serving.privacy.exports import Exports
 from serving.state.export import export_events
 from serving.state.sqlite_event_log import SqliteEventLog
 
@@ -31,7 +32,7 @@ def log(tmp_path: Path) -> SqliteEventLog:
 
 
 def test_events_lie_in_their_days_with_all_columns(tmp_path: Path, log: SqliteEventLog) -> None:
-    assert export_events(log, tmp_path / "out") == 2
+    assert export_events(log, tmp_path / "out", exports=Exports(tmp_path)) == 2
     assert sorted(folder.name for folder in (tmp_path / "out").iterdir()) == ["day=1970-01-01", "day=1970-01-02"]
     started, entered = pa.concat_tables(read_events(tmp_path / "out")).to_pylist()
     assert (started["event_id"], started["context"]) == ("a", [("title", "Silk"), ("category", "scarves")])
@@ -41,16 +42,16 @@ def test_events_lie_in_their_days_with_all_columns(tmp_path: Path, log: SqliteEv
 
 def test_a_long_log_is_written_in_parts(tmp_path: Path, log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.state.export._ROWS_AT_ONCE", 1)
-    assert export_events(log, tmp_path / "out") == 2
+    assert export_events(log, tmp_path / "out", exports=Exports(tmp_path)) == 2
     assert sum(len(table) for table in read_events(tmp_path / "out")) == 2
 
 
 def test_an_erased_viewer_is_not_in_it(tmp_path: Path, log: SqliteEventLog) -> None:
     log.erase_user("u1")
-    assert export_events(log, tmp_path / "out") == 1
+    assert export_events(log, tmp_path / "out", exports=Exports(tmp_path)) == 1
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path, log: SqliteEventLog) -> None:
-    export_events(log, tmp_path / "out")
+    export_events(log, tmp_path / "out", exports=Exports(tmp_path))
     with pytest.raises(StateError, match="is not empty"):
-        export_events(log, tmp_path / "out")
+        export_events(log, tmp_path / "out", exports=Exports(tmp_path))
