@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import threading
@@ -18,7 +17,7 @@ from scripts.load_serving.agenda import Agenda, now
 from scripts.load_serving.checks import Checks
 from scripts.load_serving.connections import Pool, Target
 from scripts.load_serving.display import Display
-from scripts.load_serving.generator import build_request, cpu_time, request_head
+from scripts.load_serving.generator import build_request, cpu_time, request_head, without_collections
 from scripts.load_serving.options import MOST_PRODUCTS, stretches
 from scripts.load_serving.report import summarise
 from scripts.load_serving.reporting import Reporter
@@ -123,16 +122,13 @@ class Evening:
         cpu_s = cpu_time()
         with ending_early(traffic.stop):
             await self._open_rooms()
-            # what was set up stays; looking through all of it for garbage would stop the generator for milliseconds
-            gc.collect()
-            gc.freeze()
-            measured = await self._play_stretches()
+            with without_collections():
+                measured = await self._play_stretches()
             await traffic.finish(options.drain)
             if not options.keep_rooms:
                 with contextlib.suppress(TimeoutError):  # where nobody answers any more; the posts are counted
                     await asyncio.wait_for(traffic.close_rooms(), options.drain)
             await traffic.finish(options.drain)
-        gc.unfreeze()
         return summarise(
             measured=measured,
             traffic=traffic,

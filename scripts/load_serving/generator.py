@@ -8,6 +8,8 @@ stalls, requests wait here and their waiting counts: latency is answer minus int
 took, from the actual sending, stands beside it as service time, which is the figure that hides stalls.
 """
 
+import contextlib
+import gc
 import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -87,9 +89,7 @@ async def open_loop(
     pool = Pool(targets, connections=connections, timeout_s=timeout_s)
     await pool.open()
     agenda = Agenda()
-    cpu_s = cpu_time()
-    begin = now() + 0.01
-    recorder = Recorder(begin + warmup_s)
+    recorder = Recorder()
     longest = 0
 
     def send(due: float) -> None:
@@ -99,10 +99,14 @@ async def open_loop(
             longest = max(longest, pool.waiting)
 
     try:
-        plan = poisson_instants([Phase(rate, warmup_s + duration_s)], np.random.default_rng(seed))
-        agenda.follow((begin + instant for instant in plan), send)
-        await agenda.until(begin + warmup_s + duration_s)
-        await pool.drain(timeout_s)
+        with without_collections():
+            cpu_s = cpu_time()
+            begin = now() + 0.005
+            recorder.since = begin + warmup_s
+            plan = poisson_instants([Phase(rate, warmup_s + duration_s)], np.random.default_rng(seed))
+            agenda.follow((begin + instant for instant in plan), send)
+            await agenda.until(begin + warmup_s + duration_s)
+            await pool.drain(timeout_s)
     finally:
         agenda.close()
         await pool.close()
@@ -140,9 +144,8 @@ async def closed_loop(
     pool = Pool(targets, connections=concurrency, timeout_s=timeout_s)
     await pool.open()
     agenda = Agenda()
-    cpu_s = cpu_time()
-    begin = now()
-    recorder, end = Recorder(begin + warmup_s), begin + warmup_s + duration_s
+    recorder = Recorder()
+    end = 0.0
 
     def send() -> None:
         due = now()
@@ -155,10 +158,14 @@ async def closed_loop(
         send()
 
     try:
-        for _ in range(concurrency):
-            send()
-        await agenda.until(end)
-        await pool.drain(timeout_s)
+        with without_collections():
+            cpu_s = cpu_time()
+            recorder.since = now() + warmup_s
+            end = recorder.since + duration_s
+            for _ in range(concurrency):
+                send()
+            await agenda.until(end)
+            await pool.drain(timeout_s)
     finally:
         agenda.close()
         await pool.close()
@@ -189,6 +196,17 @@ def request_head(target: Target, method: str, path: str, *, authorization: str |
     lines = [f"{method} {path} HTTP/1.1", f"host: {target.host}:{target.port}", "content-type: application/json"]
     lines += [authorization] if authorization else []
     return "\r\n".join([*lines, "content-length: "]).encode()
+
+
+@contextlib.contextmanager
+def without_collections() -> Iterator[None]:
+    """Keep what exists out of garbage collections meanwhile: one of them would stop the generator for milliseconds."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def is_late(*recorders: Recorder) -> bool:
