@@ -55,6 +55,7 @@ class RedisConnection:
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,  # with 3, redis-py does not look whether a connection from the pool is still open
             )
+            self._client.connection_pool.make_connection()  # opens nothing, but reads all of the address
         except (ValueError, TypeError):
             raise ConfigurationError(
                 f"redis_url cannot be read ({self.name}): expected redis://[user:password@]host[:port][/number], "

@@ -83,7 +83,7 @@ class RedisEventLog:
     ) -> None:
         self._redis = connection
         self._forgets_on_disk = forgets_on_disk
-        self._log = connection.key("log")
+        self.key = connection.key("log")
         self._ids = connection.key("log-ids")
         self._bodies = connection.key("log-bodies")
         self._trimmed = connection.key("log-trimmed")
@@ -107,7 +107,7 @@ class RedisEventLog:
             StateError: If Redis refused, or did not say in time what became of them; sending them again is safe.
             ValueError: If an event holds a whole number beyond 64 bits or text that is not Unicode; nothing is stored.
         """
-        keys = [self._log, self._ids, self._bodies]
+        keys = [self.key, self._ids, self._bodies]
         places_of_users: dict[str, int] = {}
         values: list[bytes | int] = []
         for event in events:
@@ -137,7 +137,7 @@ class RedisEventLog:
             count = min(limit - len(entries), _READ_AT_ONCE)
             with self._redis.asking("event log cannot be read"):
                 trimmed, places, bodies = self._read_script(
-                    keys=[self._log, self._bodies, self._trimmed], args=[after + 1, count]
+                    keys=[self.key, self._bodies, self._trimmed], args=[after + 1, count]
                 )
             if after < int(trimmed or 0):
                 raise StateError(
@@ -165,7 +165,7 @@ class RedisEventLog:
         """
         with self._redis.asking("event log cannot be read") as client:
             try:
-                return _seq(client.xinfo_stream(self._log)["last-generated-id"])
+                return _seq(client.xinfo_stream(self.key)["last-generated-id"])
             except redis.ResponseError as error:
                 if "no such key" in str(error):
                     return 0
@@ -191,12 +191,12 @@ class RedisEventLog:
         """
         done = []
         with self._redis.asking("event log cannot be read") as client:
-            if not client.exists(self._log):
+            if not client.exists(self.key):
                 return None
-            for group in client.xinfo_groups(self._log):
+            for group in client.xinfo_groups(self.key):
                 done.append(_seq(group["last-delivered-id"]))
                 if group["pending"]:
-                    done.append(_seq(client.xpending(self._log, group["name"])["min"]) - 1)
+                    done.append(_seq(client.xpending(self.key, group["name"])["min"]) - 1)
         return min(done, default=None)
 
     def trim(self, entries: Sequence[LoggedEvent]) -> None:
@@ -216,7 +216,7 @@ class RedisEventLog:
             for entry in entries:
                 if (user_id := entry.event.get("user_id")) is not None:
                     pipeline.srem(self._places_of(user_id), entry.seq)
-            pipeline.xtrim(self._log, minid=f"0-{until + 1}", approximate=False)
+            pipeline.xtrim(self.key, minid=f"0-{until + 1}", approximate=False)
             pipeline.set(self._trimmed, until)
             pipeline.execute()
 
@@ -232,11 +232,11 @@ class RedisEventLog:
         """
         with self._redis.asking("event log cannot be followed") as client:
             try:
-                client.xgroup_create(self._log, group, id=f"0-{seq}", mkstream=True)
+                client.xgroup_create(self.key, group, id=f"0-{seq}", mkstream=True)
             except redis.ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
-                client.xgroup_setid(self._log, group, id=f"0-{seq}")
+                client.xgroup_setid(self.key, group, id=f"0-{seq}")
 
     def erase_user(self, user_id: str) -> int:
         """Remove every event of a viewer, its id and its place; asked again, it goes on where it was interrupted.
@@ -256,7 +256,7 @@ class RedisEventLog:
                     break
                 event_ids = [event["event_id"] for event in self._events_at(places)]
                 pipeline = client.pipeline(transaction=True)
-                pipeline.xdel(self._log, *(f"0-{place}" for place in places))
+                pipeline.xdel(self.key, *(f"0-{place}" for place in places))
                 pipeline.hdel(self._bodies, *places)
                 if event_ids:
                     pipeline.hdel(self._ids, *event_ids)

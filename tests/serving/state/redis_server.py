@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from serving.state.redis_connection import RedisConnection
 
-DURABLE = {"appendonly": "yes", "appendfsync": "always", "save": "", "rdbcompression": "no"}
+DURABLE = {"appendonly": "yes", "appendfsync": "always", "save": '""', "rdbcompression": "no"}
 """As the README asks; not compressed, so that a test finds in the files what is there."""
 
 
@@ -35,8 +37,9 @@ class RedisServer:
 
     def start(self) -> None:
         options = {"port": "0", "unixsocket": f"{self.folder}/redis.sock", "dir": str(self.folder)} | self._options
-        command = ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        configuration = self.folder / "redis.conf"
+        configuration.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
+        self.process = subprocess.Popen(["redis-server", configuration], stdout=subprocess.DEVNULL)
         with self.client() as client:
             for _ in range(200):
                 try:
@@ -44,11 +47,15 @@ class RedisServer:
                     return
                 except redis.RedisError:
                     time.sleep(0.02)
-        raise RuntimeError(f"redis-server did not start: {command}")
+        raise RuntimeError(f"redis-server did not start with {options}")
 
     def client(self) -> redis.Redis:
         """A client beside those that are tested; knows the password of the tests."""
-        return redis.Redis(unix_socket_path=f"{self.folder}/redis.sock", password=self._options.get("requirepass"))
+        return redis.Redis(
+            unix_socket_path=f"{self.folder}/redis.sock",
+            password=self._options.get("requirepass"),
+            retry=Retry(NoBackoff(), 0),
+        )
 
     def connect(self, *, timeout_ms: int = 2_000) -> RedisConnection:
         return RedisConnection(self.url, prefix="roomrec", timeout_ms=timeout_ms)
@@ -64,7 +71,7 @@ class RedisServer:
             while client.info("persistence")["aof_rewrite_in_progress"]:
                 time.sleep(0.01)
             memory = b"".join(key + (client.dump(key) or b"") for key in client.scan_iter())
-        while len(files := [file for file in self.folder.rglob("*aof*") if file.is_file()]) > 3:
+        while len(files := [file for file in self.folder.rglob("appendonly.aof*") if file.is_file()]) > 3:
             time.sleep(0.01)  # files of before are removed in the background: a base, what came after and a list stay
         return memory + b"".join(file.read_bytes() for file in files)
 

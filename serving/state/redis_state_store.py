@@ -1,0 +1,393 @@
+"""State in one Redis, shared by all machines."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import msgspec
+
+from roomrec.errors import StateError
+from serving.state.applying import RULES, apply_events, needed_by
+from serving.state.event_log import Appended, EventLog
+from serving.state.records import unpack_user
+from serving.state.redis_connection import RedisConnection
+from serving.state.redis_tables import RedisTables, Standing, Writes
+from serving.state.state_store import CatalogueRecords, Erased, MomentRecords, Position
+
+T = TypeVar("T")
+
+_COMMIT = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
+local i = 5
+while i <= #ARGV do
+  local last = i + 2 + tonumber(ARGV[i])
+  redis.call(ARGV[i + 1], KEYS[3 + tonumber(ARGV[i + 2])], unpack(ARGV, i + 3, last))
+  i = last + 1
+end
+redis.call('SET', KEYS[2], ARGV[3])
+if ARGV[4] ~= '' then
+  local told = redis.pcall('XGROUP', 'SETID', KEYS[3], 'state', '0-' .. ARGV[4], 'ENTRIESREAD', ARGV[4])
+  if told.err then
+    redis.pcall('XGROUP', 'CREATE', KEYS[3], 'state', '0-' .. ARGV[4], 'MKSTREAM', 'ENTRIESREAD', ARGV[4])
+  end
+end
+return 1
+"""
+"""Carry out commands if the state still stands where it was read, else nothing.
+
+KEYS: owner, position, log, then those of the commands; ARGV: generation, position as read, position after, place to
+tell the consumer group or nothing, then for each command how many arguments, its name, its key, its arguments.
+"""
+
+_TAKE_OVER = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
+local before = redis.call('GET', KEYS[3])
+if before and cmsgpack.unpack(before)[2] > tonumber(ARGV[3]) then return 0 end
+redis.call('SET', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[1])
+return 1
+"""
+"""Make the generation that was built the live one, unless the live one is ahead of it.
+
+KEYS: building, live, position of the live one; ARGV: built, live one, how far the built one has come.
+"""
+
+_CHUNK = 5_000
+_BUILDER_MS = 30_000
+_POLL_S = 0.05
+_ANYWHERE = 2**62
+
+
+class _MovedError(Exception):
+    """The generation is no longer the one that counts."""
+
+
+class RedisStateStore:
+    """State in Redis, followed and read by any number of processes on any number of machines.
+
+    No process holds a lock while it applies events. It reads where the state stands and the records it needs in one
+    round trip, and writes the changed records together with the new position by a script that does nothing if the state
+    has moved since: whoever was paused in between changes nothing, and starts again. So each event is applied exactly
+    once, in the order of the log, and readers see the state before or after.
+
+    Records lie under the number of a generation. Rebuilding fills another one beside the live one, then replaces it.
+
+    Args:
+        connection: Closed with the store.
+        log: The log this is a view of.
+        history_limit: Most events remembered for a viewer. A larger limit than the one the state was made with rebuilds
+            it; a smaller one counts at the next rebuild.
+        user_ttl_s: How long a viewer who does nothing is remembered, None for ever.
+        log_key: The stream of a log in the same Redis: its consumer group ``state`` is told how far the state has come.
+        may_shrink: Whether rebuilding takes a smaller limit than the state was made with.
+
+    Raises:
+        StateError: If Redis cannot be reached, or might evict what has to stay.
+    """
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        log: EventLog,
+        *,
+        history_limit: int,
+        user_ttl_s: int | None = None,
+        log_key: bytes | None = None,
+        may_shrink: bool = True,
+    ) -> None:
+        if history_limit < 1:
+            raise ValueError(f"history_limit must be at least 1, received {history_limit}")
+        self._redis = connection
+        self._log = log
+        self._history_limit = history_limit
+        self._user_ttl_s = user_ttl_s
+        self._log_key = log_key
+        self._may_shrink = may_shrink
+        self._live_key = connection.key("state-live")
+        self._building_key = connection.key("state-building")
+        self._decode_made_with = msgspec.msgpack.Decoder(tuple[int, int]).decode
+        connection.check(durability=None)
+        with connection.asking("state cannot be opened") as client:
+            self._commit_script = client.register_script(_COMMIT)
+            self._take_over_script = client.register_script(_TAKE_OVER)
+        self._tables = self._live()
+        self._build(unless=lambda live: live.rules == RULES and live.history_limit >= history_limit)
+
+    def catch_up(self, appended: Appended | None = None) -> Position:
+        """Apply the events of the log that have not been applied, in order; any process may call it at any time.
+
+        Args:
+            appended: Events just appended. If the state stands before them they are applied from here, and the log is
+                not read: two round trips.
+
+        Returns:
+            How far the state has come.
+
+        Raises:
+            StateError: If the log cannot be read or the state cannot be written; what was applied is whole.
+        """
+        while True:
+            try:
+                return self._follow(self._tables, appended)
+            except _MovedError:
+                self._tables = self._live()
+
+    def rebuild(self) -> Position:
+        """Apply the whole log beside the state that is live, then replace it; posts go on meanwhile.
+
+        Raises:
+            StateError: As ``catch_up``; also if what the log held has been trimmed. The state is as before then.
+        """
+        self._build()
+        return self.position()
+
+    def position(self) -> Position:
+        """Return how far the state has come; one round trip."""
+        return self._reading(lambda client, tables: (self._standing(client, tables), None))[0].position
+
+    def read_user(self, user_id: str) -> tuple[Position, bytes | None]:
+        """Return a viewer's record as stored, None if nothing is known, and how far the state had come then.
+
+        One round trip; a generation replaced meanwhile costs another.
+        """
+        while True:
+            tables = self._tables
+            keys = [self._live_key, tables.position_key, tables.user_key(user_id)]
+            with self._redis.asking("state cannot be read") as client:
+                live, packed_position, packed = client.mget(keys)
+            if live == tables.name:
+                return tables.standing(live, packed_position).position, packed
+            self._tables = self._live()
+
+    def read_catalogue(self) -> CatalogueRecords:
+        """Return every room that has not ended, started or not, whole, and the products listed there."""
+        return self._reading(lambda client, tables: tables.catalogue(client))[1]
+
+    def read_changes(self, since: Position) -> CatalogueRecords | None:
+        """Return what has changed of rooms and products, None if that cannot be told any more."""
+        return self._reading(lambda client, tables: tables.changes(client, since))[1]
+
+    def read_moments(self, since: Position | None) -> MomentRecords:
+        """Return what goes on in live rooms in which something was counted after ``since``."""
+        return self._reading(lambda client, tables: tables.moments(client, since))[1]
+
+    def has_ended(self, room_id: str) -> bool:
+        """Return whether a room's end has been heard of."""
+        found = self._reading(
+            lambda client, tables: (self._standing(client, tables), tables.has_ended(client, room_id))
+        )
+        return found[1]
+
+    def erase_user(self, user_id: str) -> Erased:
+        """Remove what is known of a viewer, after the log forgot them, and have Redis rewrite its file.
+
+        What the log has by now is applied first: then no writer that appended before the erasure can still apply events
+        of the viewer from memory. A generation being built is cleared of the viewer before the live one, which it may
+        replace at any moment.
+
+        Raises:
+            StateError: As ``catch_up``; asking again is safe.
+        """
+        self.catch_up()
+        self._erase_from(self._building_key, user_id)
+        erased = self._erase_from(self._live_key, user_id)
+        self._redis.forget_on_disk()
+        return erased
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+    def _follow(self, tables: RedisTables, appended: Appended | None) -> Position:
+        """Apply everything up to the end of the log, or of what was appended."""
+        last_seq = position = None
+        if appended is not None and not appended.entries:
+            appended = None
+        while True:
+            if appended is not None:
+                entries = appended.entries[:_CHUNK]
+            else:
+                last_seq = self._log.last_seq() if last_seq is None else last_seq
+                position = self._owned(tables).position
+                if position.applied_seq > last_seq and position.applied_seq > (last_seq := self._log.last_seq()):
+                    self._build(unless=lambda live: live.generation != tables.generation, log_was_replaced=True)
+                    raise _MovedError
+                entries = self._log.read(after=position.applied_seq, limit=_CHUNK)
+                if not entries and position.applied_seq == last_seq:
+                    return position
+            with self._redis.asking("state cannot be read") as client:
+                standing, loaded = tables.load(client, needed_by(entries))
+            _refuse_if_moved(tables, standing)
+            if appended is not None:
+                if standing.position.applied_seq < appended.previous_seq:
+                    appended = None
+                    continue
+                entries = [entry for entry in entries if entry.seq > standing.position.applied_seq]
+            elif standing.position != position:
+                continue
+            end = standing.position
+            if entries or appended is None:
+                writes = Writes()
+                applied = apply_events(entries, loaded, history_limit=tables.history_limit)
+                tables.write(writes, applied)
+                end = Position(
+                    tables.generation,
+                    entries[-1].seq if entries else last_seq or 0,  # what lay there was erased
+                    max(standing.position.catalogue_seq, applied.catalogue_seq),
+                )
+                if not self._commit(tables, standing, end, standing.edits, writes):
+                    continue
+            if appended is not None:
+                rest = [entry for entry in appended.entries if entry.seq > end.applied_seq]
+                if not rest:
+                    return end
+                appended = appended._replace(entries=rest, previous_seq=end.applied_seq)
+
+    def _commit(self, tables: RedisTables, standing: Standing, end: Position, edits: int, writes: Writes) -> bool:
+        is_live = tables.owner == self._live_key
+        if not is_live:
+            writes.add("PEXPIRE", tables.owner, _BUILDER_MS)
+        tell = end.applied_seq if is_live and self._log_key is not None else ""
+        with self._redis.asking("state cannot be written"):
+            done = self._commit_script(
+                keys=[tables.owner, tables.position_key, self._log_key or tables.position_key, *writes.keys],
+                args=[tables.name, standing.packed, tables.pack(end, edits=edits), tell, *writes.values],
+            )
+        return bool(done)
+
+    def _build(self, *, unless: Callable[[RedisTables], bool] | None = None, log_was_replaced: bool = False) -> None:
+        """Fill a new generation and make it live.
+
+        One process builds at a time. It says that it is alive with each piece it writes; if it does not for
+        ``_BUILDER_MS``, another takes its place, and what it then still writes is refused.
+
+        Args:
+            unless: Says of the live generation that it will do, asked while waiting for whoever builds.
+            log_was_replaced: Whether the live generation knows more than the log.
+        """
+        while True:
+            live = self._tables = self._live()
+            if unless is not None and unless(live):
+                return
+            limit = self._history_limit if self._may_shrink else max(self._history_limit, live.history_limit)
+            built = self._generation(self._building_key, max(live.generation + 1, _now_ms()), RULES, limit)
+            with self._redis.asking("state cannot be rebuilt") as client:
+                if not client.set(self._building_key, built.name, nx=True, px=_BUILDER_MS):
+                    time.sleep(_POLL_S)
+                    continue
+                client.set(built.made_with_key, msgspec.msgpack.encode((RULES, limit)))
+            try:
+                self._sweep(keep={live.generation, built.generation})
+                while True:
+                    end = self._follow(built, None)
+                    if self._take_over(built, live, _ANYWHERE if log_was_replaced else end.applied_seq):
+                        break
+            except _MovedError:  # paused for so long that another began to build
+                continue
+            except BaseException:
+                self._abandon(built)
+                raise
+            self._tables = self._live()
+            self._sweep(keep={built.generation})
+            return
+
+    def _abandon(self, built: RedisTables) -> None:
+        """Let another build at once; if Redis is away, it has to wait until this one counts as dead."""
+        with suppress(StateError), self._redis.asking("state cannot be rebuilt") as client:
+            if client.get(self._building_key) == built.name:
+                client.delete(self._building_key)
+
+    def _take_over(self, built: RedisTables, live: RedisTables, applied_seq: int) -> bool:
+        with self._redis.asking("state cannot be rebuilt"):
+            done = self._take_over_script(
+                keys=[self._building_key, self._live_key, live.position_key],
+                args=[built.name, live.name, applied_seq],
+            )
+        return bool(done)
+
+    def _sweep(self, *, keep: set[int]) -> None:
+        """Remove the records of generations that are not to be kept."""
+        prefix = self._redis.key("state", "")
+        pattern = b"".join(b"\\" + bytes([byte]) if byte in b"*?[]\\" else bytes([byte]) for byte in prefix) + b"*"
+        cursor = 0
+        while True:
+            with self._redis.asking("state of before cannot be removed") as client:
+                cursor, keys = client.scan(cursor, match=pattern, count=_CHUNK)
+                gone = [key for key in keys if int(key[len(prefix) :].partition(b":")[0]) not in keep]
+                if gone:
+                    client.unlink(*gone)
+            if cursor == 0:
+                return
+
+    def _erase_from(self, owner: bytes, user_id: str) -> Erased:
+        while True:
+            with self._redis.asking("state cannot be read") as client:
+                name = client.get(owner)
+                if name is None:
+                    return Erased(0, 0, 0)
+                tables = self._generation(owner, int(name), RULES, self._history_limit)
+                *keys, packed = client.mget(owner, tables.position_key, tables.user_key(user_id))
+            standing = tables.standing(*keys)
+            writes = Writes()
+            writes.add("UNLINK", tables.user_key(user_id))
+            if self._commit(tables, standing, standing.position, standing.edits + 1, writes):
+                break
+        if packed is None:
+            return Erased(0, 0, 0)
+        user = unpack_user(packed)
+        return Erased(len(user.events), len(user.follows), sum(map(len, user.refused.values())))
+
+    def _live(self) -> RedisTables:
+        """Return the live generation, begun if there is none."""
+        while True:
+            with self._redis.asking("state cannot be opened") as client:
+                name = client.get(self._live_key)
+                if name is None:
+                    begun = self._generation(self._live_key, _now_ms(), RULES, self._history_limit)
+                    client.set(begun.made_with_key, msgspec.msgpack.encode((RULES, self._history_limit)))
+                    client.set(self._live_key, begun.name, nx=True)
+                    continue
+                made_with, again = client.mget(self._redis.key("state", name.decode(), "made-with"), self._live_key)
+            if again == name:
+                rules, limit = (0, self._history_limit) if made_with is None else self._decode_made_with(made_with)
+                return self._generation(self._live_key, int(name), rules, limit)
+
+    def _generation(self, owner: bytes, generation: int, rules: int, history_limit: int) -> RedisTables:
+        return RedisTables(
+            self._redis,
+            owner=owner,
+            generation=generation,
+            rules=rules,
+            history_limit=history_limit,
+            user_ttl_s=self._user_ttl_s,
+        )
+
+    def _reading(self, read: Callable[[Any, RedisTables], tuple[Standing, T]]) -> tuple[Standing, T]:
+        """Read from the live generation; again if it was replaced meanwhile."""
+        while True:
+            tables = self._tables
+            with self._redis.asking("state cannot be read") as client:
+                standing, found = read(client, tables)
+            if standing.owner == tables.generation:
+                return standing, found
+            self._tables = self._live()
+
+    def _owned(self, tables: RedisTables) -> Standing:
+        with self._redis.asking("state cannot be read") as client:
+            standing = self._standing(client, tables)
+        _refuse_if_moved(tables, standing)
+        return standing
+
+    @staticmethod
+    def _standing(client: Any, tables: RedisTables) -> Standing:
+        return tables.standing(*client.mget(tables.owner, tables.position_key))
+
+
+def _refuse_if_moved(tables: RedisTables, standing: Standing) -> None:
+    if standing.owner != tables.generation:
+        raise _MovedError
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,126 @@
+"""What is asked of a Redis before it is trusted, and what is said when it fails."""
+
+import signal
+import time
+
+import pytest
+
+from roomrec.errors import ConfigurationError, StateError
+from serving.state.redis_connection import RedisConnection
+from tests.serving.state.redis_server import RedisServer, running
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> RedisServer:
+    with running(**getattr(request, "param", {})) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("server", "durability", "message"),
+    [
+        ({"appendonly": "no"}, "always", "appendonly is no, must be yes"),
+        ({"appendonly": "no"}, "everysec", "appendonly is no, must be yes"),
+        ({"appendfsync": "everysec"}, "always", "appendfsync is everysec, must be always.*REDIS_DURABILITY=everysec"),
+        ({"no-appendfsync-on-rewrite": "yes"}, "always", "no-appendfsync-on-rewrite is yes, must be no"),
+        ({"maxmemory-policy": "allkeys-lru"}, "trusted", "maxmemory-policy is allkeys-lru"),
+        ({"maxmemory-policy": "allkeys-random"}, None, "maxmemory-policy is allkeys-random"),
+        ({"rename-command": "CONFIG hidden"}, "always", "CONFIG GET is refused.*appendfsync always.*=trusted"),
+    ],
+    indirect=["server"],
+)
+def test_a_redis_that_would_lose_something_is_refused(server: RedisServer, durability: str, message: str) -> None:
+    connection = server.connect()
+    with pytest.raises(StateError, match=message):
+        connection.check(durability=durability)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("server", "durability"),
+    [
+        ({}, "always"),
+        ({"appendfsync": "everysec"}, "everysec"),
+        ({"rename-command": "CONFIG hidden"}, "trusted"),
+        ({"appendonly": "no", "maxmemory-policy": "volatile-ttl"}, None),
+    ],
+    indirect=["server"],
+)
+def test_what_suffices_is_taken(server: RedisServer, durability: str) -> None:
+    connection = server.connect()
+    connection.check(durability=durability)
+    connection.close()
+
+
+def test_a_redis_that_is_away_is_named_without_its_password() -> None:
+    connection = RedisConnection("redis://ann:hush@127.0.0.1:1/0?client_name=hush", prefix="roomrec", timeout_ms=200)
+    with pytest.raises(StateError, match=r"Redis redis://127\.0\.0\.1:1/0: ") as caught:
+        connection.check(durability="always")
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "url", ["http://:hush@host", "redis://:hush@host:many/0", "redis://host/0?hush=hush", "redis.sock"]
+)
+def test_an_address_that_cannot_be_read_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="redis_url cannot be read") as caught:
+        RedisConnection(url, prefix="roomrec", timeout_ms=200)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("server", [{"requirepass": "hush"}], indirect=True)
+def test_a_password_is_needed_and_not_told(server: RedisServer) -> None:
+    connection = server.connect()
+    with pytest.raises(StateError, match="Authentication required"):
+        connection.check(durability="always")
+    connection.close()
+    for password, fits in (("hush", True), ("guess", False)):
+        connection = RedisConnection(f"{server.url}?password={password}", prefix="roomrec", timeout_ms=1_000)
+        if fits:
+            connection.check(durability="always")
+        else:
+            with pytest.raises(StateError) as caught:
+                connection.check(durability="always")
+            assert "guess" not in str(caught.value)
+        connection.close()
+
+
+def test_errors_do_not_quote_what_was_sent(server: RedisServer) -> None:
+    connection = server.connect()
+
+    def fail() -> None:
+        with connection.asking("something") as client:
+            client.pipeline().set("text", "x").hset("text", "secret-viewer", "x").execute()
+
+    with pytest.raises(StateError, match="WRONGTYPE") as caught:
+        fail()
+    assert "secret-viewer" not in str(caught.value)
+    connection.close()
+
+
+def test_a_redis_that_hangs_is_waited_for_once_and_comes_back(server: RedisServer) -> None:
+    connection = server.connect(timeout_ms=300)
+    connection.check(durability="always")
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        waited = []
+        for _ in range(5):
+            started = time.monotonic()
+            with pytest.raises(StateError, match=r"did not answer within 0\.3 s"):
+                connection.check(durability="always")
+            waited.append(time.monotonic() - started)
+        assert waited[0] >= 0.3
+        assert sum(waited[1:]) < 0.2
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    time.sleep(0.35)
+    connection.check(durability="always")
+    connection.close()
+
+
+def test_keys_lie_in_one_slot() -> None:
+    connection = RedisConnection("redis://127.0.0.1:1/0", prefix="shop", timeout_ms=200)
+    assert connection.key("log-of", "u\u00fc") == "{shop}:log-of:u\u00fc".encode()
+    with pytest.raises(ValueError):
+        connection.key("log-of", "\ud800")
