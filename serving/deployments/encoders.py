@@ -1,22 +1,21 @@
 """The two encoders of a bundle as ONNX Runtime sessions."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from roomrec.bundle import Bundle
-from roomrec.errors import BundleError
 from roomrec.features.items import ItemFacts, item_inputs
-from roomrec.features.spec import HISTORY_INPUTS, ITEM_INPUTS
+from roomrec.features.spec import ITEM_INPUTS
 from roomrec.sequences.history import History, history_inputs
+from serving.deployments.device_graph import DeviceGraph
+from serving.deployments.sessions import open_session
+from serving.deployments.user_graphs import IncrementalGraph, UserGraph, WholeGraph
+from serving.deployments.viewer_encoder import DEFAULT_CACHE_BYTES, ViewerEncoder
 
-_PROVIDERS: Final = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _MOST_ITEMS_AT_ONCE: Final = 512
-_USER_INDEX: Final = "user_index"
 
 
 class Encoders:
@@ -24,28 +23,34 @@ class Encoders:
 
     Args:
         bundle: An opened bundle.
+        cache_bytes: Most bytes remembered of viewers.
+
+    Attributes:
+        viewers: Encodes viewers by their events and remembers what the next event will need.
 
     Raises:
         BundleError: If a graph cannot be loaded, or asks for inputs this code does not know.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self._vocabulary = bundle.vocabulary
         self._spec = bundle.spec
         self._max_length = bundle.manifest.max_sequence_length
         self.embedding_dim = bundle.manifest.embedding_dim
-        self._user_session = _open_session(bundle.user_encoder_path, known=(*HISTORY_INPUTS, _USER_INDEX))
-        self._item_session = _open_session(bundle.item_encoder_path, known=ITEM_INPUTS)
-        self._user_inputs = [each.name for each in self._user_session.get_inputs()]
+        self._user_graph = open_user_graph(bundle)
+        self.viewers = ViewerEncoder(
+            self._user_graph, vocabulary=bundle.vocabulary, max_length=self._max_length, cache_bytes=cache_bytes
+        )
+        self._item_session = open_session(bundle.item_encoder_path, is_known=ITEM_INPUTS.__contains__)
         self._item_inputs = [each.name for each in self._item_session.get_inputs()]
 
     @property
     def provider(self) -> str:
         """Where the graphs really run: available providers may name a GPU that cannot be used."""
-        return str(self._user_session.get_providers()[0])
+        return str(self._user_graph.session.get_providers()[0])
 
     def encode_user(self, history: History, *, user_id: str) -> npt.NDArray[np.float32]:
-        """Encode one viewer.
+        """Encode one viewer by the whole history, and remember nothing.
 
         Args:
             history: At least one event, oldest first.
@@ -55,11 +60,7 @@ class Encoders:
             The user vector, shape ``[D]``.
         """
         arrays = history_inputs(history, start=0, stop=len(history.event_type), max_length=self._max_length)
-        arrays = {name: values[None, :] for name, values in arrays.items()}
-        if _USER_INDEX in self._user_inputs:
-            arrays[_USER_INDEX] = np.array([self._vocabulary.index("user", user_id)], dtype=np.int64)
-        (vectors,) = self._user_session.run(None, {name: arrays[name] for name in self._user_inputs})
-        return np.asarray(vectors[0], dtype=np.float32)
+        return self._user_graph.encode(arrays, user_id=user_id)
 
     def encode_items(self, items: Sequence[ItemFacts]) -> npt.NDArray[np.float32]:
         """Encode rooms and products, shape ``[len(items), D]``."""
@@ -73,18 +74,13 @@ class Encoders:
         return np.concatenate(parts)
 
 
-def _open_session(path: Path, *, known: Sequence[str]) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    available = onnxruntime.get_available_providers()
-    providers = [provider for provider in _PROVIDERS if provider in available]
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:
-        raise BundleError(f"{path} cannot be loaded: {error}") from error
-    if unknown := [each.name for each in session.get_inputs() if each.name not in known]:
-        raise BundleError(f"{path} asks for inputs {unknown}; known are {list(known)}")
-    return session
+def open_user_graph(bundle: Bundle) -> UserGraph:
+    """Open the user encoder of a bundle: the one that takes new events where there is one, as it takes whole ones too.
+
+    Raises:
+        BundleError: If it cannot be loaded, or asks for or returns something else.
+    """
+    if bundle.incremental_user_encoder_path is None:
+        return WholeGraph(bundle)
+    graph = IncrementalGraph(bundle.incremental_user_encoder_path)
+    return DeviceGraph(graph, "cuda") if graph.session.get_providers()[0] == "CUDAExecutionProvider" else graph

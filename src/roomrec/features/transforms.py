@@ -68,6 +68,29 @@ def watch_time_buckets(watch_time_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.i
     return np.where(known, _log2_bucket(np.maximum(watch_time_ms, 0) // 1000, NUM_WATCH_TIME_BUCKETS), 0)
 
 
+def time_gap_bucket(gap_ms: int) -> int:
+    """Bucket one time since the previous event as ``time_gap_buckets`` does, without the cost of an array.
+
+    Args:
+        gap_ms: At least 0.
+
+    Example:
+        >>> [time_gap_bucket(gap_ms) for gap_ms in (0, 1_000, 60_000)]
+        [1, 2, 6]
+    """
+    return _log2_bucket_of_one(gap_ms // 1000, NUM_TIME_GAP_BUCKETS)
+
+
+def watch_time_bucket(watch_time_ms: int) -> int:
+    """Bucket one watch time as ``watch_time_buckets`` does, without the cost of an array.
+
+    Example:
+        >>> [watch_time_bucket(watch_time_ms) for watch_time_ms in (-1, 0, 3_000, 600_000)]
+        [0, 1, 3, 10]
+    """
+    return 0 if watch_time_ms < 0 else _log2_bucket_of_one(watch_time_ms // 1000, NUM_WATCH_TIME_BUCKETS)
+
+
 def price_bands(price_cents: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Bucket prices on a log scale; negative means unknown and gives 0.
 
@@ -116,3 +139,8 @@ def _log2_bucket(values: npt.NDArray[np.int64], num_buckets: int) -> npt.NDArray
     """1 + floor(log2(1 + value)), exact for whole numbers, at most ``num_buckets - 1``."""
     _, exponent = np.frexp((np.minimum(values, 2**52) + 1).astype(np.float64))
     return np.minimum(exponent.astype(np.int64), num_buckets - 1)
+
+
+def _log2_bucket_of_one(value: int, num_buckets: int) -> int:
+    """As ``_log2_bucket``; a whole number has 1 + floor(log2) bits."""
+    return min((value + 1).bit_length(), num_buckets - 1)

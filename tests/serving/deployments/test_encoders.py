@@ -11,7 +11,8 @@ from onnx import TensorProto, helper
 from roomrec.bundle import Bundle, Registry
 from roomrec.errors import BundleError
 from roomrec.features.items import ItemFacts
-from serving.deployments.encoders import Encoders, _open_session
+from serving.deployments.encoders import Encoders
+from serving.deployments.sessions import open_session
 from serving.state.records import StoredUser, apply_to_user, unpack_user, user_history
 
 
@@ -63,4 +64,4 @@ def test_a_graph_that_asks_for_something_else_is_refused(tmp_path: Path) -> None
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, tmp_path / "graph.onnx")
     with pytest.raises(BundleError, match=r"asks for inputs \['mood'\]"):
-        _open_session(tmp_path / "graph.onnx", known=["event_type"])
+        open_session(tmp_path / "graph.onnx", is_known=["event_type"].__contains__)
