@@ -20,6 +20,7 @@ _AT_LEAST_ONE: Final = (
     "max_events",
     "poll_ms",
     "state_bytes",
+    "slate_log_bytes",
     "redis_timeout_ms",
     "model_retry_ms",
 )
@@ -67,6 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         model_failures: Most of the newest 100 requests that a model may fail on; then another answers for a while.
         model_retry_ms: How long that while is.
         state_bytes: Most bytes the state's file may grow to.
+        slate_log: Whether every slate is written to files in the data folder.
+        slate_log_bytes: Most bytes of slates kept by the replicas of a machine; the oldest go first.
         event_log: Where events are kept: ``sqlite`` for one machine, ``redis`` for many.
         state_store: Where the state is kept: ``lmdb`` on every machine, or one ``redis`` for all.
         redis_url: The Redis of both; ``rediss://`` for TLS, ``unix://`` for a socket. Its password is never shown.
@@ -107,6 +110,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model_failures: int = 20
     model_retry_ms: int = 30_000
     state_bytes: int = 64 << 30
+    slate_log: bool = True
+    slate_log_bytes: int = 16 << 30
     event_log: Literal["sqlite", "redis"] = "sqlite"
     state_store: Literal["lmdb", "redis"] = "lmdb"
     redis_url: str = "redis://127.0.0.1:6379/0"
@@ -179,6 +184,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def state_path(self) -> Path:
         """The LMDB folder of the state."""
         return Path(self.data) / "state"
+
+    @property
+    def slates_path(self) -> Path:
+        """The folder of the files of slates."""
+        return Path(self.data) / "slates"
 
     def size_formula(self) -> str:
         """Say how large the state gets, in a sentence.

@@ -128,6 +128,52 @@ class ModelsResponse(BaseModel):
     comparison: str | None = Field(default=None, description="of a version's metrics with the champion's")
 
 
+class Moment(BaseModel):
+    """Events of the last whole seconds."""
+
+    window_s: int
+    enters: int
+    comments: int
+    orders: int
+
+
+class Room(BaseModel):
+    """A live room, and what goes on there."""
+
+    room_id: str
+    streamer_id: str | None
+    category: str | None
+    title: str | None
+    started_at_ms: int
+    on_air_product_id: str | None
+    num_products: int = Field(description="that can be bought there now")
+    moment: Moment
+
+
+class RoomsResponse(BaseModel):
+    """Some of the rooms that are live."""
+
+    total: int
+    offset: int
+    rooms: list[Room]
+
+
+class RoomProduct(BaseModel):
+    """A product that can be bought in a room."""
+
+    product_id: str
+    category: str | None
+    title: str | None
+    price_cents: int | None
+    stock: int | None
+
+
+class RoomResponse(Room):
+    """A live room with the first of its products, by id."""
+
+    products: list[RoomProduct]
+
+
 class UserResponse(BaseModel):
     """What the state knows of a viewer."""
 

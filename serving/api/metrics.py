@@ -41,6 +41,9 @@ class Metrics:
             registry=self._registry,
         )
         self.events = Counter("roomrec_events", "Events by what became of them", ["status"], registry=self._registry)
+        self.slates_lost = Counter(
+            "roomrec_slates_lost", "Slates shown that could not be written to the slate log", registry=self._registry
+        )
         self.live_rooms = Gauge(
             "roomrec_live_rooms", "Rooms that are live", registry=self._registry, multiprocess_mode="mostrecent"
         )

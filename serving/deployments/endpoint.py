@@ -13,6 +13,7 @@ from serving.deployments.loaded import CHAMPION
 from serving.deployments.models import ServingModels
 from serving.deployments.promotion import Promotion
 from serving.deployments.recommender import Query, Recommender, Slate
+from serving.deployments.room_view import describe_room, list_rooms
 from serving.deployments.serving_model import ServingModel
 from serving.deployments.viewers import ViewerCache
 from serving.privacy.erasure import Erasure
@@ -22,6 +23,7 @@ from serving.state.event_log import ACCEPTED, Event
 from serving.state.live_catalogue import LiveCatalogue
 from serving.state.lmdb_state_store import LmdbStateStore
 from serving.state.records import EVENT_NAMES, UserRecord, refusals_of, unpack_user
+from serving.state.slate_log import Sizes, SlateLog
 from serving.state.sqlite_event_log import SqliteEventLog
 from serving.state.writer import EventWriter
 
@@ -79,8 +81,15 @@ class Endpoint:
         self._store = store
         self._writer = writer
         self._pseudonyms = pseudonyms
-        self._erasure = Erasure(settings=settings, writer=writer, now_ms=now_ms)
         self._now_ms = now_ms
+        self.slate_log = SlateLog(settings.slates_path, sizes=Sizes(kept_bytes=settings.slate_log_bytes))
+        self._erasure = Erasure(
+            settings=settings,
+            writer=writer,
+            scrub=store.scrub,
+            erase_slates=self.slate_log.erase_user,
+            now_ms=now_ms,
+        )
         self.catalogue = LiveCatalogue(store)
         self._viewers = ViewerCache(max_bytes=settings.viewer_cache_bytes)
         self._recommender = Recommender(self.catalogue, history_limit=settings.history_limit, now_ms=now_ms)
@@ -175,7 +184,27 @@ class Endpoint:
         model, variant = (None, CHAMPION) if chosen is None else (chosen.model, chosen.variant)
         slate = self._recommender.recommend(query, viewer, model, variant=variant, is_hurried=is_hurried)
         self.models.observe(chosen, query, viewer, slate.degraded)
+        if self.settings.slate_log:
+            self.slate_log.append(query, slate, self._now_ms())
         return slate
+
+    def rooms(self, *, limit: int, offset: int) -> dict[str, Any]:
+        """Return some of the rooms that are live, by id.
+
+        Raises:
+            StateError: If the state cannot be read.
+        """
+        self._follow(None)
+        return list_rooms(self.catalogue, limit=limit, offset=offset, at_ms=self._now_ms())
+
+    def room(self, room_id: str, *, limit: int) -> dict[str, Any] | None:
+        """Return what goes on in a room and what is sold there, None if it is not live.
+
+        Raises:
+            StateError: If the state cannot be read.
+        """
+        self._follow(None)
+        return describe_room(self.catalogue, room_id, limit=limit, at_ms=self._now_ms())
 
     async def post(self, items: Sequence[Any]) -> list[Posted]:
         """Validate and store events; those accepted are durable, and visible to the next request on any replica.
@@ -292,6 +321,7 @@ class Endpoint:
         """Let go of log and state; for an endpoint that was never started."""
         self.models.close_threads()
         self._writer.close()
+        self.slate_log.close()
         self._store.close()
         self._followed.close()
         self._log.close()

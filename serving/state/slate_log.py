@@ -23,9 +23,6 @@ from roomrec.errors import StateError
 if TYPE_CHECKING:
     from serving.deployments.recommender import Query, Slate
 
-SLATES_FOLDER: Final = "slates"
-"""In the data folder."""
-
 SUFFIX: Final = ".slates"
 """Of a file of slates."""
 
@@ -69,16 +66,14 @@ class SlateLog:
     Args:
         folder: Where the files of all replicas of this machine are; made if missing.
         sizes: When files are closed and deleted.
-        on_lost: Called for each slate that could not be written.
 
     Raises:
         StateError: If the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, *, sizes: Sizes | None = None, on_lost: Callable[[], None] | None = None) -> None:
+    def __init__(self, folder: Path, *, sizes: Sizes | None = None) -> None:
         self._folder = folder
         self._sizes = sizes or Sizes()
-        self._on_lost = on_lost
         self._name = secrets.token_hex(4)
         self._descriptor: int | None = None
         self._hour = -1
@@ -88,6 +83,8 @@ class SlateLog:
         self._encode = msgspec.msgpack.Encoder().encode
         self.lost = 0
         """slates that could not be written"""
+        self.on_lost: Callable[[], None] = lambda: None
+        """called for each of them"""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -183,8 +180,7 @@ class SlateLog:
 
     def _lose(self, error: OSError) -> None:
         self.lost += 1
-        if self._on_lost is not None:
-            self._on_lost()
+        self.on_lost()
         now_s = time.monotonic()
         if now_s - self._said_at_s >= _SAID_AT_MOST_EVERY_S:
             self._said_at_s = now_s

@@ -14,6 +14,7 @@ from serving.api.routes.events import add_events
 from serving.api.routes.models import add_models
 from serving.api.routes.operations import add_operations
 from serving.api.routes.recommendations import add_recommendations
+from serving.api.routes.rooms import add_rooms
 from serving.api.routes.users import add_users
 from serving.deployments.endpoint import Endpoint
 
@@ -30,6 +31,7 @@ def create_api(endpoint: Endpoint, metrics: Metrics | None = None, guard: Guard 
         The ASGI application.
     """
     metrics = metrics or Metrics()
+    endpoint.slate_log.on_lost = metrics.slates_lost.inc
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -41,7 +43,9 @@ def create_api(endpoint: Endpoint, metrics: Metrics | None = None, guard: Guard 
         title="RoomRec",
         summary="Live-commerce recommendations: the right room and the right product, now",
         lifespan=lifespan,
-        openapi_tags=[{"name": name} for name in ("recommendations", "events", "models", "users", "operations")],
+        openapi_tags=[
+            {"name": name} for name in ("recommendations", "events", "rooms", "models", "users", "operations")
+        ],
     )
     if guard is not None:
         api.add_middleware(GuardRequests, guard=guard)
@@ -50,6 +54,7 @@ def create_api(endpoint: Endpoint, metrics: Metrics | None = None, guard: Guard 
     add_recommendations(api, endpoint, metrics)
     add_events(api, endpoint, metrics)
     add_models(api, endpoint)
+    add_rooms(api, endpoint)
     add_users(api, endpoint)
     add_operations(api, endpoint, metrics)
     return api

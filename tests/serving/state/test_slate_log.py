@@ -150,7 +150,8 @@ def test_a_full_disk_fails_no_request_and_what_follows_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost = []
-    log = SlateLog(tmp_path, on_lost=lambda: lost.append(1))
+    log = SlateLog(tmp_path)
+    log.on_lost = lambda: lost.append(1)
     log.append(feed(), slate(0), 1)
     write = os.write
     monkeypatch.setattr("serving.state.slate_log.os.write", lambda file, content: write(file, content[:11]))
