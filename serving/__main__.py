@@ -133,6 +133,25 @@ def export_events(
     _console.print(f"{written} events written to {to}", markup=False)
 
 
+@application.command("export-slates")
+def export_slates(
+    to: Annotated[str, typer.Argument(help="New folder, for example data/slates/live.")], data: Data = None
+) -> None:
+    """Write what was shown as Parquet by day, to be joined with events by `request_id`."""
+    from serving.privacy.exports import Exports
+    from serving.state.slate_export import export_slates
+
+    try:
+        settings = Settings.read({"data": _absolute(data)})
+        if not settings.slates_path.is_dir():
+            raise StateError(f"there are no slates {settings.slates_path}")
+        written = export_slates(settings.slates_path, Path(to), exports=Exports(Path(settings.data)))
+    except (RoomRecError, OSError) as error:
+        _errors.print(f"cannot export: {error}", markup=False)
+        raise typer.Exit(1) from None
+    _console.print(f"{written} slates written to {to}", markup=False)
+
+
 @application.command("make-key")
 def make_key(
     role: Annotated[str, typer.Option(help="frontend, operator or auditor")],

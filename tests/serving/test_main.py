@@ -11,8 +11,10 @@ from serving.__main__ import application
 from serving.settings import Settings
 from serving.state.lmdb_state_store import LmdbStateStore
 from serving.state.records import unpack_user
+from serving.state.slate_log import SlateLog
 from serving.state.sqlite_event_log import SqliteEventLog
 from tests.contracts.state_store_contract import enter
+from tests.serving.state.test_slate_log import feed, slate
 
 
 def run(*arguments: str) -> Result:
@@ -89,7 +91,7 @@ def test_rebuilding_forgets_nothing_that_the_endpoint_was_told_to_remember(tmp_p
     log.close()
 
 
-@pytest.mark.parametrize("command", [["rebuild-state"], ["export-events", "out"]])
+@pytest.mark.parametrize("command", [["rebuild-state"], ["export-events", "out"], ["export-slates", "out"]])
 def test_bad_settings_in_the_environment_are_said(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     monkeypatch.setenv("ROOMREC_PORT", "many")
     result = run(*command)
@@ -113,3 +115,15 @@ def test_the_log_can_be_exported_once(tmp_path: Path) -> None:
     assert again.exit_code == 1
     assert "is not empty" in said(again)
     assert "there is no event log" in said(run("export-events", str(tmp_path / "x"), "--data", str(tmp_path / "none")))
+
+
+def test_slates_can_be_exported_once(tmp_path: Path) -> None:
+    arguments = ("export-slates", str(tmp_path / "out"), "--data", str(tmp_path))
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "there are no slates" in said(result)
+    log = SlateLog(Settings(data=str(tmp_path)).slates_path)
+    log.append(feed(), slate(1), 7)
+    log.close()
+    assert "1 slates written" in said(run(*arguments))
+    assert "is not empty" in said(run(*arguments))
