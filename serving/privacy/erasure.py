@@ -21,8 +21,9 @@ _ALWAYS_LEFT: Final = (
     "memory of running replicas until it is used again, and blocks that the file system freed without overwriting them",
 )
 _LEFT_IN_LMDB: Final = (
-    "state/data.mdb was overwritten where no record lies; what a running replica has in its write buffers may come to "
-    "lie in such places again, until the endpoint is stopped and `python -m serving rebuild-state` has run"
+    "state/data.mdb was overwritten where no record lies, but for hashes of ids in the branches of its tree; what "
+    "running replicas have in their write buffers may come to lie in such places again, until the endpoint has been "
+    "stopped and started, which overwrites once more"
 )
 _LEFT_IN_REDIS: Final = (
     "Redis: append-only files, snapshots, replicas and backups keep what was deleted until they are written again "
@@ -39,12 +40,25 @@ class Erasure:
     Args:
         settings: Where things are.
         writer: Erases from log and state.
+        scrub: Overwrites what the state's files hold of erased records and returns how many bytes; None where the state
+            has no files.
+        erase_slates: Erases a viewer's slates and returns how many there were.
         now_ms: The clock, epoch milliseconds.
     """
 
-    def __init__(self, *, settings: Settings, writer: EventWriter, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        writer: EventWriter,
+        scrub: Callable[[], int] | None,
+        erase_slates: Callable[[str], int],
+        now_ms: Callable[[], int],
+    ) -> None:
         self._settings = settings
         self._writer = writer
+        self._scrub = scrub
+        self._erase_slates = erase_slates
         self._now_ms = now_ms
         self._data = Path(settings.data)
         self._exports = Exports(self._data)
@@ -65,15 +79,19 @@ class Erasure:
         at_ms = self._now_ms()
         hashed = await asyncio.to_thread(self._mark, user_id, at_ms)
         logged, known = await asyncio.wrap_future(self._writer.erase_user(user_id))
+        removed = {
+            "event_log": {"events": logged},
+            "state": {"history_events": known.events, "follows": known.follows, "refusals": known.refusals},
+        }
+        if self._scrub is not None:
+            removed["state"]["bytes_overwritten"] = await asyncio.to_thread(self._scrub)
+        removed["slates"] = {"slates": await asyncio.to_thread(self._erase_slates, user_id)}
         exports = await asyncio.to_thread(self._exports.erase_user, user_id)
+        removed["exports"] = {"events": exports.events, "files_written_again": exports.files}
         receipt = {
             "user_hash": hashed,
             "erased_at_ms": at_ms,
-            "removed": {
-                "event_log": {"events": logged},
-                "state": {"history_events": known.events, "follows": known.follows, "refusals": known.refusals},
-                "exports": {"events": exports.events, "files_written_again": exports.files},
-            },
+            "removed": removed,
             "left_out_of_training": str(self._data / ERASED_USERS_FILE),
             "not_removed": self._left(exports),
         }

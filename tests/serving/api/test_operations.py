@@ -169,9 +169,12 @@ def test_what_is_known_of_a_viewer_and_forgetting_it(operator: TestClient, own_s
     assert known["followed_streamers"] == ["mia"]
     assert sorted(past["event_type"] for past in known["history"]) == ["enter", "follow"]
     receipt = operator.delete("/v1/users/u1").json()
+    assert receipt["removed"]["state"].pop("bytes_overwritten") > 0
     assert receipt["removed"] == {
         "event_log": {"events": 2},
         "state": {"history_events": 2, "follows": 1, "refusals": 0},
+        "slates": {"slates": 0},
+        "exports": {"events": 0, "files_written_again": 0},
     }
     assert receipt["erased_at_ms"] == NOW_MS
     assert receipt["not_removed"]
@@ -233,7 +236,10 @@ def test_the_openapi_page_knows_every_route(operator: TestClient) -> None:
         "/v1/models/{version}:promote",
         "/v1/models/{version}:canary",
         "/v1/models:rollback",
+        "/v1/rooms",
+        "/v1/rooms/{room_id}",
         "/v1/users/{user_id}",
+        "/v1/erasures",
         "/healthz",
         "/readyz",
         "/metrics",
