@@ -21,10 +21,9 @@ from serving.privacy.pseudonyms import Pseudonyms
 from serving.settings import Settings
 from serving.state.event_log import ACCEPTED, Event
 from serving.state.live_catalogue import LiveCatalogue
-from serving.state.lmdb_state_store import LmdbStateStore
+from serving.state.opening import Opened, open_state
 from serving.state.records import EVENT_NAMES, UserRecord, refusals_of, unpack_user
 from serving.state.slate_log import Sizes, SlateLog
-from serving.state.sqlite_event_log import SqliteEventLog
 from serving.state.writer import EventWriter
 
 EVENTS_AT_ONCE = 100
@@ -53,10 +52,7 @@ class Endpoint:
 
     Args:
         settings: How to run.
-        log: The event log, as this thread asks how far it goes.
-        followed: The same log, as the state reads it. A connection of its own: statements that overlap on one
-            connection share a snapshot, and the state would not see what was just committed.
-        store: The state.
+        opened: Log and state.
         writer: Appends events with a log connection of its own.
         registry: Where bundles are.
         pseudonyms: Stand for user ids in everything that is kept; nothing but this class sees the ids.
@@ -67,18 +63,16 @@ class Endpoint:
         self,
         *,
         settings: Settings,
-        log: SqliteEventLog,
-        followed: SqliteEventLog,
-        store: LmdbStateStore,
+        opened: Opened,
         writer: EventWriter,
         registry: Registry,
         pseudonyms: Pseudonyms,
         now_ms: Callable[[], int],
     ) -> None:
         self.settings = settings
-        self._log = log
-        self._followed = followed
-        self._store = store
+        self._opened = opened
+        self._log = opened.log
+        self._store = opened.store
         self._writer = writer
         self._pseudonyms = pseudonyms
         self._now_ms = now_ms
@@ -86,11 +80,11 @@ class Endpoint:
         self._erasure = Erasure(
             settings=settings,
             writer=writer,
-            scrub=store.scrub,
+            scrub=opened.scrub,
             erase_slates=self.slate_log.erase_user,
             now_ms=now_ms,
         )
-        self.catalogue = LiveCatalogue(store)
+        self.catalogue = LiveCatalogue(opened.store)
         self._viewers = ViewerCache(max_bytes=settings.viewer_cache_bytes)
         self._recommender = Recommender(self.catalogue, history_limit=settings.history_limit, now_ms=now_ms)
         self.models = ServingModels(
@@ -121,23 +115,17 @@ class Endpoint:
             BundleError: If there is a champion, it must be loaded and cannot be.
             RegistryError: If there is none, and ``allow_no_model`` is off.
         """
-        log, followed = (SqliteEventLog(settings.event_log_path) for _ in range(2))
+        opened = open_state(settings)
         try:
-            pseudonyms = Pseudonyms.open(settings, has_events=log.last_seq() > 0)
+            pseudonyms = Pseudonyms.open(settings, has_events=opened.log.last_seq() > 0)
+            opened.store.catch_up()
         except BaseException:
-            log.close()
-            followed.close()
+            opened.close()
             raise
-        store = LmdbStateStore(
-            settings.state_path, followed, history_limit=settings.history_limit, map_bytes=settings.state_bytes
-        )
-        store.catch_up()
-        writer = EventWriter(SqliteEventLog(settings.event_log_path), store)
+        writer = EventWriter(opened.appended, opened.store)
         endpoint = cls(
             settings=settings,
-            log=log,
-            followed=followed,
-            store=store,
+            opened=opened,
             writer=writer,
             registry=Registry(settings.registry_path),
             pseudonyms=pseudonyms,
@@ -322,9 +310,7 @@ class Endpoint:
         self.models.close_threads()
         self._writer.close()
         self.slate_log.close()
-        self._store.close()
-        self._followed.close()
-        self._log.close()
+        self._opened.close()
 
 
 def _event_id(item: Any) -> str | None:

@@ -43,6 +43,9 @@ class EventLog(Protocol):
     def last_seq(self) -> int:
         """Return a place at or after every event ever accepted, before every event to come; 0 if there was none."""
 
+    def trimmed_seq(self) -> int:
+        """Return the place up to which events have left the log for files, 0 if none have."""
+
     def erase_user(self, user_id: str) -> int:
         """Remove every event of a viewer and return how many there were."""
 

@@ -1,5 +1,6 @@
 """The event log as Parquet by day: what training reads."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ from roomrec.errors import StateError
 from roomrec.events.parquet import write_events
 from roomrec.events.schema import EVENT_SCHEMA
 from serving.privacy.exports import Exports
-from serving.state.event_log import Event, EventLog
+from serving.state.event_log import Event, EventLog, LoggedEvent
 
 _ROWS_AT_ONCE = 100_000
 
 
 def export_events(log: EventLog, folder: Path, *, exports: Exports) -> int:
-    """Write every event of a log into day folders.
+    """Write every event of a log into day folders; what `trim-log` moved into files before is not among them.
 
     A new folder is asked for each time, so that no older part is taken for one of this export.
 
@@ -34,16 +35,30 @@ def export_events(log: EventLog, folder: Path, *, exports: Exports) -> int:
         raise StateError(f"{folder} is not empty: choose a new folder, or delete it first")
     folder.mkdir(parents=True, exist_ok=True)
     exports.register(folder)
-    after = written = 0
+    after, written = log.trimmed_seq(), 0
     while True:
         # an erasure comes before a piece is read or after it is written, never between
         with exports.lock():
             entries = log.read(after=after, limit=_ROWS_AT_ONCE)
             if not entries:
                 return written
-            table = pa.Table.from_pylist([_row(entry.event) for entry in entries], schema=EVENT_SCHEMA)
-            write_events(table, folder, part=f"{entries[0].seq:012}")
+            write_piece(entries, folder, part=f"{entries[0].seq:012}")
         after, written = entries[-1].seq, written + len(entries)
+
+
+def write_piece(entries: Iterable[LoggedEvent], folder: Path, *, part: str) -> list[Path]:
+    """Write a piece of a log into day folders.
+
+    Args:
+        entries: The piece.
+        folder: Where to.
+        part: Name of the piece, unique in the folder.
+
+    Returns:
+        The files written.
+    """
+    table = pa.Table.from_pylist([_row(entry.event) for entry in entries], schema=EVENT_SCHEMA)
+    return write_events(table, folder, part=part)
 
 
 def _row(event: Event) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The event log as one Redis stream, shared by all machines."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import redis
@@ -9,9 +9,6 @@ import redis
 from roomrec.errors import StateError
 from serving.state.event_log import ACCEPTED, DUPLICATE, Appended, Event, LoggedEvent
 from serving.state.redis_connection import Durability, RedisConnection
-
-STATE_GROUP: Final = "state"
-"""Consumer group of a state in the same Redis: its last delivered id is what has been applied."""
 
 _APPEND = """
 local log, ids, bodies = KEYS[1], KEYS[2], KEYS[3]
@@ -180,24 +177,24 @@ class RedisEventLog:
         with self._redis.asking("event log cannot be read") as client:
             return int(client.get(self._trimmed) or 0)
 
-    def followed_seq(self) -> int | None:
-        """Return the place up to which every consumer group is done with the log, None if there is no group.
+    def slowest_group(self) -> tuple[str | None, int]:
+        """Return the consumer group that has come least far and the place up to which it is done, 0 without groups.
 
-        Done is what was delivered to a group and is not pending: a group of several consumers that died in the middle
-        holds the log back until their work is claimed (``XAUTOCLAIM``) and acknowledged.
+        Done is what was delivered to a group and is not pending: a group of several consumers of which one died holds
+        the log back until its work is claimed (``XAUTOCLAIM``) and acknowledged.
 
         Raises:
             StateError: If the log cannot be read.
         """
-        done = []
+        slowest: tuple[str | None, int] = (None, 0)
         with self._redis.asking("event log cannot be read") as client:
-            if not client.exists(self.key):
-                return None
-            for group in client.xinfo_groups(self.key):
-                done.append(_seq(group["last-delivered-id"]))
+            for group in client.xinfo_groups(self.key) if client.exists(self.key) else ():
+                done = _seq(group["last-delivered-id"])
                 if group["pending"]:
-                    done.append(_seq(client.xpending(self.key, group["name"])["min"]) - 1)
-        return min(done, default=None)
+                    done = min(done, _seq(client.xpending(self.key, group["name"])["min"]) - 1)
+                if slowest[0] is None or done < slowest[1]:
+                    slowest = group["name"].decode(), done
+        return slowest
 
     def trim(self, entries: Sequence[LoggedEvent]) -> None:
         """Let the oldest events go, with their ids: one that is sent again is then a new one.
@@ -220,23 +217,21 @@ class RedisEventLog:
             pipeline.set(self._trimmed, until)
             pipeline.execute()
 
-    def follow_as(self, group: str, seq: int) -> None:
-        """Say how far a state outside this Redis has followed, so that trimming waits for it.
+    def hold(self, group: str) -> None:
+        """Keep everything in the log for a follower that may have to read all of it again.
 
         Args:
-            group: Its consumer group; made if missing.
-            seq: What has been applied, durably.
+            group: Its consumer group; made if missing, and never moved. ``XGROUP DESTROY`` lets go.
 
         Raises:
             StateError: If Redis refused.
         """
         with self._redis.asking("event log cannot be followed") as client:
             try:
-                client.xgroup_create(self.key, group, id=f"0-{seq}", mkstream=True)
+                client.xgroup_create(self.key, group, id="0-0", mkstream=True)
             except redis.ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
-                client.xgroup_setid(self.key, group, id=f"0-{seq}")
 
     def erase_user(self, user_id: str) -> int:
         """Remove every event of a viewer, its id and its place; asked again, it goes on where it was interrupted.

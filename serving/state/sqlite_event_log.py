@@ -118,6 +118,10 @@ class SqliteEventLog:
         rows = self._query("SELECT seq FROM sqlite_sequence WHERE name = 'events'", ())
         return int(rows[0][0]) if rows else 0
 
+    def trimmed_seq(self) -> int:
+        """Return 0: nothing leaves this log."""
+        return 0
+
     def erase_user(self, user_id: str) -> int:
         """Remove every event of a viewer; freed pages are overwritten and the write-ahead log is emptied.
 

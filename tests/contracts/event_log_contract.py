@@ -58,6 +58,11 @@ class EventLogContract:
         assert seqs == sorted(set(seqs))
         assert log.last_seq() == seqs[-1]
 
+    def test_nothing_leaves_a_log_by_itself(self, log: EventLog) -> None:
+        log.append([event("a")])
+        log.erase_user("nobody")
+        assert log.trimmed_seq() == 0
+
     def test_a_bad_event_stores_nothing(self, log: EventLog) -> None:
         for bad in (event("b", stock=2**63), event("b", user_id="\ud800")):
             with pytest.raises(ValueError):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from roomrec.errors import StateError
-from serving.state.redis_event_log import STATE_GROUP, RedisEventLog
+from serving.state.redis_event_log import RedisEventLog
 from tests.contracts.event_log_contract import EventLogContract, event
 from tests.serving.state.redis_server import RedisServer, running
 
@@ -123,18 +123,19 @@ def test_trimming_forgets_the_oldest_and_says_so_to_whoever_needs_them(log: Redi
 def test_the_slowest_group_and_what_it_has_not_acknowledged_hold_the_log_back(
     log: RedisEventLog, server: RedisServer
 ) -> None:
-    assert log.followed_seq() is None
+    assert log.slowest_group() == (None, 0)
     log.append([event(name) for name in "abcde"])
-    assert log.followed_seq() is None
-    log.follow_as(STATE_GROUP, 3)
-    assert log.followed_seq() == 3
-    log.follow_as(STATE_GROUP, 5)
-    assert log.followed_seq() == 5
+    assert log.slowest_group() == (None, 0)
     with server.client() as client:
+        client.xgroup_create("{roomrec}:log", "state", id="0-5")
+        assert log.slowest_group() == ("state", 5)
         client.xgroup_create("{roomrec}:log", "billing", id="0")
         client.xreadgroup("billing", "dead", {"{roomrec}:log": ">"}, count=4)
         client.xack("{roomrec}:log", "billing", "0-1", "0-2")
-        assert log.followed_seq() == 2
+        assert log.slowest_group() == ("billing", 2)
         claimed = client.xautoclaim("{roomrec}:log", "billing", "alive", min_idle_time=0)[1]
         client.xack("{roomrec}:log", "billing", *(place for place, _ in claimed))
-    assert log.followed_seq() == 4
+    assert log.slowest_group() == ("billing", 4)
+    for _ in range(2):
+        log.hold("lmdb@here")
+    assert log.slowest_group() == ("lmdb@here", 0)

@@ -1,0 +1,154 @@
+"""Log and state, opened by the words of the settings: the one place that knows which engines there are."""
+
+import socket
+from collections.abc import Callable
+from typing import NamedTuple
+
+from roomrec.errors import ConfigurationError, StateError
+from serving.settings import Settings
+from serving.state.event_log import EventLog
+from serving.state.lmdb_state_store import LmdbStateStore, drop_state
+from serving.state.redis_connection import RedisConnection
+from serving.state.redis_event_log import RedisEventLog
+from serving.state.redis_state_store import RedisStateStore
+from serving.state.sqlite_event_log import SqliteEventLog
+from serving.state.state_store import StateStore
+
+_DAY_S = 86_400
+
+
+class Opened(NamedTuple):
+    """Log and state of one replica."""
+
+    log: EventLog
+    """as the replica's event loop reads it"""
+    followed: EventLog
+    """as the state reads it. A connection of its own: statements that overlap on one connection of SQLite share a
+    snapshot, and the state would not see what was just committed"""
+    appended: EventLog
+    """as the writer appends to it"""
+    store: StateStore
+    scrub: Callable[[], int] | None
+    """overwrites what files of the state hold of erased records; None where the state has no files"""
+
+    def close(self) -> None:
+        """Close all of it; what was closed already stays so."""
+        self.store.close()
+        for log in (self.appended, self.followed, self.log):
+            log.close()
+
+
+def open_state(settings: Settings) -> Opened:
+    """Open the log and the state that follows it.
+
+    Raises:
+        StateError: If one cannot be opened.
+        ConfigurationError: If the settings do not go together.
+    """
+    logs: list[EventLog] = []
+    try:
+        logs.extend(open_log(settings) for _ in range(3))
+        log, followed, appended = logs
+        store = open_store(settings, followed)
+    except BaseException:
+        for each in logs:
+            each.close()
+        raise
+    return Opened(log, followed, appended, store, store.scrub if isinstance(store, LmdbStateStore) else None)
+
+
+def open_log(settings: Settings) -> EventLog:
+    """Open the event log, made if missing.
+
+    Raises:
+        StateError: If it cannot be opened, or Redis is not configured to keep what it is given.
+    """
+    if settings.event_log == "sqlite":
+        return SqliteEventLog(settings.event_log_path)
+    connection = _connect(settings)
+    try:
+        return RedisEventLog(
+            connection,
+            durability=settings.redis_durability,
+            forgets_on_disk=settings.state_store != "redis",  # else the state does, which is erased after the log
+        )
+    except BaseException:
+        connection.close()
+        raise
+
+
+def open_written_log(settings: Settings) -> EventLog:
+    """Open an event log that must be there.
+
+    Raises:
+        StateError: If it is not, or as ``open_log``.
+    """
+    if settings.event_log == "sqlite" and not settings.event_log_path.exists():
+        raise StateError(f"there is no event log {settings.event_log_path}")
+    log = open_log(settings)
+    if settings.event_log == "redis" and not log.last_seq():
+        log.close()
+        raise StateError(f"there is no event log {settings.redis_prefix!r} in Redis")
+    return log
+
+
+def open_store(settings: Settings, log: EventLog, *, may_shrink: bool = True) -> StateStore:
+    """Open the state that follows a log.
+
+    Args:
+        settings: Which, and where.
+        log: Closed by the caller, after the state.
+        may_shrink: Whether a smaller ``history_limit`` than the state was made with counts.
+
+    Raises:
+        StateError: If it cannot be opened.
+        ConfigurationError: If it could not follow the log.
+    """
+    if settings.state_store == "lmdb":
+        if isinstance(log, RedisEventLog):
+            if settings.redis_durability == "everysec":
+                raise ConfigurationError(
+                    "state_store=lmdb cannot follow a log that may lose its end (redis_durability=everysec): it would "
+                    "keep what Redis forgot; choose state_store=redis or redis_durability=always"
+                )
+            # made again from the whole log when the machine restarts, so nothing may ever be trimmed
+            log.hold(f"lmdb@{socket.gethostname()}")
+        return LmdbStateStore(
+            settings.state_path,
+            log,
+            history_limit=settings.history_limit,
+            map_bytes=settings.state_bytes,
+            may_shrink=may_shrink,
+        )
+    connection = _connect(settings)
+    try:
+        return RedisStateStore(
+            connection,
+            log,
+            history_limit=settings.history_limit,
+            user_ttl_s=settings.redis_user_ttl_days * _DAY_S or None,
+            log_key=log.key if isinstance(log, RedisEventLog) else None,
+            may_shrink=may_shrink,
+        )
+    except BaseException:
+        connection.close()
+        raise
+
+
+def open_store_to_rebuild(settings: Settings, log: EventLog) -> StateStore:
+    """Open the state even if it is damaged, remembering no less than a running endpoint was told to.
+
+    Raises:
+        StateError: As ``open_store``.
+    """
+    try:
+        return open_store(settings, log, may_shrink=False)
+    except StateError:
+        if settings.state_store != "lmdb":
+            raise
+        drop_state(settings.state_path)
+        return open_store(settings, log, may_shrink=False)
+
+
+def _connect(settings: Settings) -> RedisConnection:
+    return RedisConnection(settings.redis_url, prefix=settings.redis_prefix, timeout_ms=settings.redis_timeout_ms)
