@@ -10,6 +10,7 @@ from serving.deployments.autoscaling import ONGOING_REQUESTS
 from serving.deployments.endpoint import Endpoint
 from serving.http.listener import Listener
 from serving.http.shared_socket import SharedSocket
+from serving.privacy.quiet_logs import log_quietly
 from serving.settings import Settings
 
 _SWITCH_INTERVAL_S: Final = 0.0005
@@ -28,6 +29,7 @@ class Replica:
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        log_quietly()
         # The thread that stores events must not keep a request waiting for the interpreter's usual 5 ms.
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         read = Settings.read(settings)

@@ -1,0 +1,87 @@
+"""The guard stands before every route there is, on either way to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.access.guard import Guard
+from serving.access.roles import OPEN_PATHS
+from serving.api.application import RoomRecApplication
+from serving.api.routes import create_api
+from serving.deployments.endpoint import Endpoint
+from serving.http.listener import Listener
+from serving.http.shared_socket import SharedSocket
+from serving.settings import Settings
+from tests.serving.access.keys import AUDITOR, FRONTEND, OPERATOR, write_access_file
+from tests.serving.conftest import TestClient
+from tests.serving.shop import NOW_MS
+
+
+@pytest.fixture
+def guard(tmp_path: Path) -> Guard:
+    return Guard(write_access_file(tmp_path / "access.toml", frontend="requests_per_s = 0.001\nburst = 40"))
+
+
+@pytest.fixture(params=["asgi", "listener"])
+def client(request: Any, settings: Settings, guard: Guard) -> Iterator[httpx.Client]:
+    endpoint = Endpoint.open(settings, now_ms=lambda: NOW_MS)
+    if request.param == "asgi":
+        with TestClient(create_api(endpoint, guard=guard)) as client:
+            yield client
+        return
+    shared = SharedSocket("127.0.0.1", 0)
+    listener = Listener(RoomRecApplication(endpoint, address=("127.0.0.1", 0), guard=guard), shared.socket)
+    listener.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{shared.socket.getsockname()[1]}") as client:
+        yield client
+    listener.stop(drain_s=0)
+    shared.close()
+
+
+def key(name: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {name}"}
+
+
+def test_no_route_is_forgotten(client: httpx.Client) -> None:
+    page = client.get("/openapi.json", headers=key(AUDITOR)).json()
+    routes = [(method.upper(), path) for path, methods in page["paths"].items() for method in methods]
+    assert len(routes) > 10
+    for method, path in [*routes, ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/no/such/path")]:
+        answer = client.request(method, path.replace("{", "").replace("}", ""))
+        assert (answer.status_code == 401) == (path not in OPEN_PATHS), (method, path)
+        # an auditor changes nothing
+        if method != "GET":
+            answer = client.request(method, path.replace("{", "").replace("}", ""), headers=key(AUDITOR))
+            assert answer.status_code == 403, (method, path)
+
+
+def test_each_role_does_its_work(client: httpx.Client) -> None:
+    slate = client.post("/v1/recommendations", json={"user_id": "u1"}, headers=key(FRONTEND))
+    assert slate.status_code == 200
+    assert client.post("/v1/events", content=b"[]", headers=key(FRONTEND)).status_code == 200
+    assert client.get("/v1/models", headers=key(AUDITOR)).status_code == 200
+    assert client.get("/metrics", headers=key(AUDITOR)).status_code == 200
+    assert client.get("/docs", headers=key(FRONTEND)).status_code == 200
+    assert client.delete("/v1/users/u1", headers=key(OPERATOR)).status_code == 200
+    assert client.get("/v1/erasures", headers=key(AUDITOR)).json()["erasures"]
+    refused = client.get("/v1/models", headers=key(FRONTEND))
+    assert (refused.status_code, refused.headers["content-type"]) == (403, "application/json")
+    assert refused.json() == {
+        "detail": "GET here needs the role auditor or operator; the role of 'web' is frontend",
+    }
+
+
+def test_a_path_in_disguise_is_the_path_it_is(client: httpx.Client) -> None:
+    for path in ("/v1/%75sers/u1", "/v1%2Fusers/u1", "/%76%31/users/u1", "//v1/users/u1", "/healthz/../v1/users/u1"):
+        request = client.build_request("DELETE", path, headers=key(FRONTEND))
+        assert client.send(request).status_code in (403, 404), path
+
+
+def test_who_asks_too_often_is_told_when_to_come_back(client: httpx.Client) -> None:
+    answers = [client.post("/v1/recommendations", json={"user_id": "u1"}, headers=key(FRONTEND)) for _ in range(42)]
+    assert [answer.status_code for answer in answers] == [200] * 40 + [429] * 2
+    assert 990 <= int(answers[-1].headers["retry-after"]) <= 1000
+    assert 'route="none",status="429"} 2.0' in client.get("/metrics", headers=key(AUDITOR)).text
