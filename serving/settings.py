@@ -94,7 +94,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upscale_delay_s: float = 10.0
     downscale_delay_s: float = 300.0
     cpus_per_replica: float = 0.0
-    max_wait_ms: float = 10.0
+    max_wait_ms: float = 15.0
     drain_s: float = 2.0
     allow_no_model: bool = False
     history_limit: int = 200

@@ -257,7 +257,7 @@ class Recommender:
     def _refused_rooms(self, refused: Refusals) -> frozenset[str]:
         """Live rooms a viewer refused, or whose host was refused."""
         rooms = self._catalogue.rooms
-        hidden = refused.room_ids & rooms.keys()
+        hidden = frozenset(room_id for room_id in refused.room_ids if room_id in rooms)
         if refused.streamer_ids:
             hidden |= {room_id for room_id, room in rooms.items() if room.streamer_id in refused.streamer_ids}
         return hidden

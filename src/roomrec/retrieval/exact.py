@@ -139,8 +139,9 @@ def best_scores(ids: Sequence[str], scores: npt.NDArray[np.float32], *, k: int) 
     """
     if k == 0 or not len(ids):
         return Hits([], np.empty(0, dtype=np.float32))
-    rows = list(range(len(ids)))
-    if k < len(ids):
+    if k >= len(ids):
+        rows = list(range(len(ids)))
+    else:
         threshold = np.partition(scores, len(ids) - k)[len(ids) - k]
         rows = np.flatnonzero(scores >= threshold).tolist()
         if len(rows) > k:
