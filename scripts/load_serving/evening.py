@@ -46,18 +46,29 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         OSError: If the endpoint cannot be reached.
         LoadError: If it does not let the rooms open.
     """
-    pool = Pool([options.target], connections=options.connections, timeout_s=options.timeout)
-    await pool.open()
-    agenda = Agenda()
-    ledger = options.ledger.open("w") if options.ledger else None
-    evening = Evening(options, pool, agenda, ledger)
+    with open_ledger(options.ledger) as ledger:
+        pool = Pool([options.target], connections=options.connections, timeout_s=options.timeout)
+        agenda = Agenda()
+        try:
+            await pool.open()
+            return await Evening(options, pool, agenda, ledger).play()
+        finally:
+            agenda.close()
+            await pool.close()
+
+
+def open_ledger(path: Path | None) -> contextlib.AbstractContextManager[TextIO | None]:
+    """Open the ledger's file, if one is asked for.
+
+    Raises:
+        LoadError: If it cannot be written.
+    """
+    if path is None:
+        return contextlib.nullcontext()
     try:
-        return await evening.play()
-    finally:
-        agenda.close()
-        await pool.close()
-        if ledger is not None:
-            ledger.close()
+        return path.open("w")
+    except OSError as error:
+        raise LoadError(f"--ledger {path} cannot be written: {error.strerror}") from None
 
 
 class Evening:
@@ -81,12 +92,13 @@ class Evening:
         self._reporter = Reporter(pool, agenda, ledger=ledger)
         rooms = Rooms(
             maker,
-            streamer_ids=named("s", options.rooms, options.streamer_ids),
-            product_ids=named("p", options.rooms * options.products, options.product_ids),
+            streamer_ids=named("load-s", options.rooms, options.streamer_ids),
+            # a product has one stock, so another run at the same time must have others
+            product_ids=named(f"{options.run_id}-p", options.rooms * options.products, options.product_ids),
             products_per_room=options.products,
             rng=rng,
         )
-        viewer_ids = named("v", options.viewers, options.viewer_ids)
+        viewer_ids = named("load-v", options.viewers, options.viewer_ids, is_enough=True)
         audience = Audience(maker, viewer_ids=viewer_ids, exponent=options.zipf, k=options.k, rng=rng)
         self._checks = Checks(
             pool,
@@ -230,17 +242,26 @@ def make_heads(target: Target) -> Heads:
     )
 
 
-def named(letter: str, number: int, file: Path | None) -> list[str]:
+def named(begins: str, number: int, file: Path | None, *, is_enough: bool = False) -> list[str]:
     """Return ids: those of a file, one a line, else made ones.
 
+    Args:
+        begins: Beginning of a made id.
+        number: How many are wanted.
+        file: Where to read them.
+        is_enough: Whether a file may hold fewer.
+
     Raises:
-        LoadError: If a file of hosts or products names too few; viewers may be fewer.
+        LoadError: If the file cannot be read or names too few.
     """
     if file is None:
-        return [f"load-{letter}{place:07d}" for place in range(number)]
-    ids = list(dict.fromkeys(file.read_text().split()))
-    if len(ids) < number and letter != "v":
-        raise LoadError(f"{file} names {len(ids)} ids: {number} are needed for --rooms and --products")
+        return [f"{begins}{place:07d}" for place in range(number)]
+    try:
+        ids = list(dict.fromkeys(file.read_text().split()))
+    except OSError as error:
+        raise LoadError(f"{file} cannot be read: {error.strerror}") from None
+    if len(ids) < number and not (is_enough and ids):
+        raise LoadError(f"{file} names {len(ids)} ids: {number} are needed, see --rooms and --products")
     return ids[:number]
 
 

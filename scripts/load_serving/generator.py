@@ -11,7 +11,7 @@ took, from the actual sending, stands beside it as service time, which is the fi
 import contextlib
 import gc
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,6 +64,7 @@ async def open_loop(
     seed: int = 0,
     warmup_s: float = 0.0,
     timeout_s: float = 10.0,
+    on_answer: Callable[[Exchange], None] | None = None,
 ) -> Result:
     """Send requests at the instants of a Poisson process, whatever becomes of them.
 
@@ -76,6 +77,7 @@ async def open_loop(
         seed: Decides the instants.
         warmup_s: Seconds before that are not measured.
         timeout_s: A request without an answer so long after its instant is an error.
+        on_answer: Called with every request that is over; what it takes delays the next one.
 
     Returns:
         What was measured; answers to requests sent in time are waited for.
@@ -90,12 +92,13 @@ async def open_loop(
     await pool.open()
     agenda = Agenda()
     recorder = Recorder()
+    over = recorder.record if on_answer is None else _both(recorder.record, on_answer)
     longest = 0
 
     def send(due: float) -> None:
         nonlocal longest
         if (payload := next(requests, None)) is not None:
-            pool.submit(Exchange(payload, due, recorder.record))
+            pool.submit(Exchange(payload, due, over))
             longest = max(longest, pool.waiting)
 
     try:
@@ -103,14 +106,23 @@ async def open_loop(
             cpu_s = cpu_time()
             begin = now() + 0.005
             recorder.since = begin + warmup_s
+            recorder.until = recorder.since + duration_s
             plan = poisson_instants([Phase(rate, warmup_s + duration_s)], np.random.default_rng(seed))
             agenda.follow((begin + instant for instant in plan), send)
-            await agenda.until(begin + warmup_s + duration_s)
+            await agenda.until(recorder.until)
             await pool.drain(timeout_s)
     finally:
         agenda.close()
         await pool.close()
     return Result(recorder, duration_s, cpu_time() - cpu_s, pool.errors["connect"], longest)
+
+
+def _both(first: Callable[[Exchange], None], second: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
+    def call(exchange: Exchange) -> None:
+        first(exchange)
+        second(exchange)
+
+    return call
 
 
 async def closed_loop(
@@ -121,6 +133,7 @@ async def closed_loop(
     duration_s: float,
     warmup_s: float = 0.0,
     timeout_s: float = 10.0,
+    on_answer: Callable[[Exchange], None] | None = None,
 ) -> Result:
     """Keep a number of requests under way: each answer sends the next request. For saturation.
 
@@ -131,6 +144,7 @@ async def closed_loop(
         duration_s: Seconds that are measured.
         warmup_s: Seconds before that are not measured.
         timeout_s: A request without an answer for so long is an error.
+        on_answer: Called with every request that is over.
 
     Returns:
         What was measured; latency is service time here, for nothing was intended before.
@@ -155,6 +169,8 @@ async def closed_loop(
     def answered(exchange: Exchange) -> None:
         if exchange.answered <= end:
             recorder.record(exchange)
+        if on_answer is not None:
+            on_answer(exchange)
         send()
 
     try:

@@ -18,10 +18,13 @@ class Recorder:
 
     Args:
         since: Requests intended before this instant are warm-up and not recorded.
+        until: When the measured time ends; answers to requests of that time are recorded later too, and are no part of
+            what was achieved in it.
     """
 
-    def __init__(self, since: float = 0.0) -> None:
+    def __init__(self, since: float = 0.0, until: float = float("inf")) -> None:
         self.since = since
+        self.until = until
         self.offered = 0
         """requests whose instant came"""
         self.latency = array("d")
@@ -32,6 +35,9 @@ class Recorder:
         """seconds from the intended instant to an answer 429 or 503"""
         self.lag = array("d")
         """seconds from the intended instant until the generator had a request ready to send, of all"""
+        self.in_time = 0
+        """answers 200 to 299 that came before ``until``"""
+        self.refused_without_retry_after = 0
         self.statuses: Counter[int] = Counter()
         self.errors: Counter[str] = Counter()
         self.first_problem: str | None = None
@@ -51,9 +57,11 @@ class Recorder:
         if 200 <= status < 300:
             self.latency.append(exchange.answered - due)
             self.service.append(exchange.answered - exchange.sent)
+            self.in_time += exchange.answered <= self.until
             return
         if status in (429, 503):
             self.refused.append(exchange.answered - due)
+            self.refused_without_retry_after += exchange.header(b"retry-after") is None
         if self.first_problem is None:
             self.first_problem = f"{status} {exchange.body[:200].decode(errors='replace')}"
 
@@ -65,12 +73,13 @@ class Recorder:
         """
         return {
             "offered_rps": round(self.offered / seconds, 1),
-            "achieved_rps": round(len(self.latency) / seconds, 1),
+            "achieved_rps": round(self.in_time / seconds, 1),
             "served": len(self.latency),
             "latency_ms": milliseconds(self.latency),
             "service_ms": milliseconds(self.service),
             "refused": len(self.refused),
             "refused_ms": milliseconds(self.refused),
+            "refused_without_retry_after": self.refused_without_retry_after,
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
             "errors": dict(sorted(self.errors.items())),
             "lag_ms": milliseconds(self.lag),

@@ -144,7 +144,10 @@ class Traffic:
             follow(self._instants(stretch.rate, stretch, begin), self._recommend)
             follow(self._instants(posts, stretch, begin), self._report)
         await self._wait(end)
-        return Measured(stretch, max(min(now(), end) - begin, 1e-3), recorders)
+        until = min(now(), end)
+        for recorder in recorders.values():
+            recorder.until = until
+        return Measured(stretch, max(until - begin, 1e-3), recorders)
 
     async def finish(self, seconds: float) -> None:
         """Wait until everything is answered and acknowledged, at most so long."""

@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 import uvicorn
 import uvloop
+from rich.console import Console
 
 from roomrec.events.validation import Rejection, validate_event
-from scripts.load_serving import evening
+from scripts.load_serving import display, evening
 from scripts.load_serving.agenda import Agenda, now
 from scripts.load_serving.connections import Pool
 from scripts.load_serving.generator import request_head
@@ -481,9 +482,42 @@ def test_files_name_what_the_model_knows(tmp_path: Path) -> None:
     file = tmp_path / "products.txt"
     file.write_text("silk\nwool\nsilk\n")
     assert evening.named("p", 2, file) == ["silk", "wool"]
-    assert evening.named("v", 5, file) == ["silk", "wool"]
+    assert evening.named("v", 5, file, is_enough=True) == ["silk", "wool"]
+    assert evening.named("load-v", 2, None) == ["load-v0000000", "load-v0000001"]
     with pytest.raises(evening.LoadError, match="names 2 ids: 5 are needed"):
         evening.named("p", 5, file)
+    with pytest.raises(evening.LoadError, match="cannot be read: No such file"):
+        evening.named("p", 5, tmp_path / "none.txt")
+    with pytest.raises(evening.LoadError, match="cannot be written: Is a directory"):
+        load(NaiveEndpoint(), *SHORT, "--ledger", str(tmp_path))
+
+
+def test_two_runs_at_once_do_not_meet() -> None:
+    async def play() -> list[dict[str, Any]]:
+        endpoint = NaiveEndpoint()
+        async with serving(endpoint.react) as target:
+            url = f"http://{target.host}:{target.port}"
+            return await asyncio.gather(*(evening.run(read_options([url, *BUSY])) for _ in range(2)))
+
+    first, second = run(play())
+    assert first["failures"] == second["failures"] == []
+    assert first["asked"]["run_id"] != second["asked"]["run_id"]
+    assert first["events_duplicate"] == second["events_duplicate"] == 0
+
+
+def test_the_table_shows_the_last_second(capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = {"served": 480, "refused": 3, "errors": 0, "p50": 1.234, "p99": 9.876, "max": 21.0}
+    nothing = {"served": 0, "refused": 0, "errors": 7}
+    said = {"name": "rate 500", "left_s": 12, "kinds": {"recommendations": numbers, "room_changes": nothing}}
+    said |= {"waiting": 4, "unacknowledged": 30, "not_live_shown": 0}
+    Console(width=100).print(display._table(said))
+    shown = capsys.readouterr().out
+    assert re.search(r"recommendations .* 480 .* 3 .* 0 .* 1\.23 .* 9\.88 .* 21\.00", shown), shown
+    assert re.search(r"room changes .* 0 .* 0 .* 7", shown)
+    assert "rate 500, 12 s left" in shown
+    line = display._line(said)
+    assert line.startswith("rate 500, 12 s left: 480 served, 3 refused, 0 errors a second; p50 1.23 ms, p99 9.88 ms")
+    assert line.endswith("4 waiting for a connection, 30 events not yet acknowledged, 0 shown that must not be")
 
 
 @contextmanager

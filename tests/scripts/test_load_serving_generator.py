@@ -48,7 +48,17 @@ def test_latency_counts_from_the_intended_instant_and_service_from_the_sending()
     assert (found["service_ms"]["p50"], found["service_ms"]["max"]) == (25.0, 100.0)
     assert found["lag_ms"]["max"] == 2.0
     assert found["refused_ms"]["p50"] == 501.0
+    assert found["refused_without_retry_after"] == 1
     assert (found["offered_rps"], found["achieved_rps"], found["statuses"]) == (1.5, 1.0, {"200": 2, "503": 1})
+
+
+def test_what_comes_after_the_measured_time_was_not_achieved_in_it() -> None:
+    recorder = Recorder(since=10.0, until=12.0)
+    recorder.record(over(11.0, 11.0, 11.0, 11.5))
+    recorder.record(over(11.0, 11.0, 11.0, 14.0))
+    found = recorder.summary(2.0)
+    assert (found["offered_rps"], found["achieved_rps"], found["served"]) == (1.0, 0.5, 2)
+    assert found["latency_ms"]["max"] == 3000.0
 
 
 def test_percentiles_are_measured_values() -> None:
@@ -280,11 +290,14 @@ def test_a_closed_loop_keeps_so_many_under_way() -> None:
 def test_a_load_ends_with_its_requests() -> None:
     async def measure() -> tuple[int, int]:
         async with serving(lambda talk, _head, _body: talk.write(OK)) as target:
-            opened = await open_loop([target], islice(repeat(REQUEST), 7), rate=1000, duration_s=0.3)
-            closed = await closed_loop([target], islice(repeat(REQUEST), 9), concurrency=4, duration_s=0.3)
+            seven, nine = islice(repeat(REQUEST), 7), islice(repeat(REQUEST), 9)
+            opened = await open_loop([target], seven, rate=1000, duration_s=0.3, on_answer=seen.append)
+            closed = await closed_loop([target], nine, concurrency=4, duration_s=0.3, on_answer=seen.append)
         return opened.summary()["served"], closed.summary()["served"]
 
+    seen: list[Exchange] = []
     assert run(measure()) == (7, 9)
+    assert [each.body for each in seen] == [b"ok"] * 16
 
 
 def test_senseless_loads_are_refused() -> None:
