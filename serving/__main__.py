@@ -1,4 +1,4 @@
-"""``python -m serving``: start the endpoint; ``rebuild-state`` and ``export-events`` work on its event log."""
+"""``python -m serving``: start the endpoint, and the commands that work on its log, state and keys."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -19,10 +19,6 @@ from rich.console import Console
 
 from roomrec.errors import RoomRecError, StateError
 from serving.settings import Settings
-
-if TYPE_CHECKING:
-    from serving.state.lmdb_state_store import LmdbStateStore
-    from serving.state.sqlite_event_log import SqliteEventLog
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -96,13 +92,13 @@ def start(
 @application.command("rebuild-state")
 def rebuild_state(data: Data = None) -> None:
     """Drop the state and make it again from the event log; a running endpoint follows."""
-    from serving.state.sqlite_event_log import SqliteEventLog
+    from serving.state.opening import open_store_to_rebuild, open_written_log
 
     started = time.perf_counter()
     try:
-        settings = _with_a_log(data)
-        log = SqliteEventLog(settings.event_log_path)
-        store = _open_even_if_damaged(settings, log)
+        settings = Settings.read({"data": _absolute(data)})
+        log = open_written_log(settings)
+        store = open_store_to_rebuild(settings, log)
         position = store.rebuild()
         store.close()
         log.close()
@@ -120,11 +116,11 @@ def export_events(
     """Write the event log as Parquet by day, for `python -m training.preprocess source=native source.path=...`."""
     from serving.privacy.exports import Exports
     from serving.state.export import export_events
-    from serving.state.sqlite_event_log import SqliteEventLog
+    from serving.state.opening import open_written_log
 
     try:
-        settings = _with_a_log(data)
-        log = SqliteEventLog(settings.event_log_path)
+        settings = Settings.read({"data": _absolute(data)})
+        log = open_written_log(settings)
         written = export_events(log, Path(to), exports=Exports(Path(settings.data)))
         log.close()
     except (RoomRecError, OSError) as error:
@@ -152,6 +148,32 @@ def export_slates(
     _console.print(f"{written} slates written to {to}", markup=False)
 
 
+@application.command("trim-log")
+def trim_log(
+    to: Annotated[str, typer.Argument(help="Folder for all trims, for example data/events/archive.")],
+    data: Data = None,
+) -> None:
+    """Move the oldest events from a Redis log into Parquet; the newest ROOMREC_REDIS_EVENTS_KEPT stay."""
+    from serving.privacy.exports import Exports
+    from serving.state.opening import open_written_log
+    from serving.state.redis_event_log import RedisEventLog
+    from serving.state.redis_trimming import trim_log
+
+    try:
+        settings = Settings.read({"data": _absolute(data)})
+        log = open_written_log(settings)
+        if not isinstance(log, RedisEventLog):
+            raise StateError("event_log=sqlite keeps every event; only event_log=redis can be trimmed")
+        trimmed = trim_log(log, Path(to), keep=settings.redis_events_kept, exports=Exports(Path(settings.data)))
+        log.close()
+    except (RoomRecError, OSError) as error:
+        _errors.print(f"cannot trim: {error}", markup=False)
+        raise typer.Exit(1) from None
+    _console.print(f"{trimmed.events} events moved to {to}, all up to event {trimmed.seq}", markup=False)
+    if trimmed.held_by is not None:
+        _console.print(f"consumer group {trimmed.held_by} is not done with the next one", markup=False)
+
+
 @application.command("make-key")
 def make_key(
     role: Annotated[str, typer.Option(help="frontend, operator or auditor")],
@@ -172,33 +194,6 @@ def make_key(
     # apart, so that `make-key ... >> access.toml` puts the lines into the file and the key on the screen
     _errors.print(f"the key, shown this once: {new.key}", markup=False)
     _console.print(new.lines, markup=False)
-
-
-def _with_a_log(data: str | None) -> Settings:
-    settings = Settings.read({"data": _absolute(data)})
-    if not settings.event_log_path.exists():
-        raise StateError(f"there is no event log {settings.event_log_path}")
-    return settings
-
-
-def _open_even_if_damaged(settings: Settings, log: "SqliteEventLog") -> "LmdbStateStore":
-    from serving.state.lmdb_state_store import LmdbStateStore, drop_state
-
-    def open_state() -> LmdbStateStore:
-        # a running endpoint may have been told to remember more than this command was
-        return LmdbStateStore(
-            settings.state_path,
-            log,
-            history_limit=settings.history_limit,
-            map_bytes=settings.state_bytes,
-            may_shrink=False,
-        )
-
-    try:
-        return open_state()
-    except StateError:
-        drop_state(settings.state_path)
-        return open_state()
 
 
 def _prepare(settings: Settings) -> None:
