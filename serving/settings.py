@@ -26,6 +26,7 @@ _AT_LEAST_ONE: Final = (
 )
 
 _NOT_NEGATIVE: Final = (
+    "encoder_cache_bytes",
     "max_replicas",
     "upscale_delay_s",
     "downscale_delay_s",
@@ -57,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         allow_no_model: Whether to answer with what is popular while there is no champion.
         history_limit: Most events remembered for a viewer; at least the model's ``max_sequence_length``.
         viewer_cache_bytes: Most bytes of records a replica keeps unpacked, which takes five times as many.
+        encoder_cache_bytes: Most bytes that a model in a replica remembers of viewers, so that only new events are run.
         max_k: Most items one may ask for.
         max_body_bytes: Longest request body; a longer one is answered 413.
         max_events: Most events in one body.
@@ -99,6 +101,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     allow_no_model: bool = False
     history_limit: int = 200
     viewer_cache_bytes: int = 16 << 20
+    encoder_cache_bytes: int = 64 << 20
     max_k: int = 200
     max_body_bytes: int = 8 << 20
     max_events: int = 10_000
