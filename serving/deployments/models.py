@@ -256,7 +256,9 @@ class ServingModels:
         """
         asking = asyncio.get_running_loop().run_in_executor(self._reads, read)
         try:
-            return await asyncio.wait_for(asking, _REGISTRY_ANSWERS_IN_S)
+            # wait_for of Python 3.11 may swallow the cancellation of a task that is being closed
+            async with asyncio.timeout(_REGISTRY_ANSWERS_IN_S):
+                return await asking
         except TimeoutError:
             raise RegistryUnavailableError(
                 f"registry {self.registry.root} did not answer within {_REGISTRY_ANSWERS_IN_S:.0f} s"
