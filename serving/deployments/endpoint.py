@@ -117,7 +117,7 @@ class Endpoint:
         """
         opened = open_state(settings)
         try:
-            pseudonyms = Pseudonyms.open(settings, has_events=opened.log.last_seq() > 0)
+            pseudonyms = Pseudonyms.open(settings, opened.log)
             opened.store.catch_up()
         except BaseException:
             opened.close()

@@ -26,8 +26,8 @@ _LEFT_IN_LMDB: Final = (
     "stopped and started, which overwrites once more"
 )
 _LEFT_IN_REDIS: Final = (
-    "Redis: append-only files, snapshots, replicas and backups keep what was deleted until they are written again "
-    "(BGREWRITEAOF, SAVE); exports made on other machines than the one that answered are not gone through"
+    "Redis: its own file was written again, but its replicas and backups keep what was deleted until theirs are; of "
+    "slates, exports and lists of erased users only those of the machine that answered were gone through: ask each"
 )
 
 
@@ -87,7 +87,7 @@ class Erasure:
             removed["state"]["bytes_overwritten"] = await asyncio.to_thread(self._scrub)
         removed["slates"] = {"slates": await asyncio.to_thread(self._erase_slates, user_id)}
         exports = await asyncio.to_thread(self._exports.erase_user, user_id)
-        removed["exports"] = {"events": exports.events, "files_written_again": exports.files}
+        removed["exports"] = {"rows": exports.rows, "files_written_again": exports.files}
         receipt = {
             "user_hash": hashed,
             "erased_at_ms": at_ms,

@@ -1,4 +1,4 @@
-"""Folders the event log was exported to: known, so that an erasure can go through them as well."""
+"""Folders that events and slates were exported to: known, so that an erasure can go through them as well."""
 
 import fcntl
 import json
@@ -26,7 +26,8 @@ _LOG = logging.getLogger(__name__)
 class ExportsErased(NamedTuple):
     """What was removed from exports."""
 
-    events: int
+    rows: int
+    """events and slates"""
     files: int
     """files written again, or deleted where nothing was left"""
     untouched: list[str]
@@ -34,7 +35,7 @@ class ExportsErased(NamedTuple):
 
 
 class Exports:
-    """The exports of one event log.
+    """The exports of one data folder.
 
     An export and an erasure take turns at a lock: an erasure first empties the log and then goes through the files, so
     that what an export writes afterwards holds nothing of the viewer.
@@ -95,12 +96,12 @@ class Exports:
             os.close(descriptor)
 
     def erase_user(self, user_id: str) -> ExportsErased:
-        """Write every file again that holds events of a viewer, without them; each appears whole or not at all.
+        """Write every file again that holds rows of a viewer, without them; each appears whole or not at all.
 
         Raises:
             StateError: If a file cannot be written; asking again is safe.
         """
-        events = files = 0
+        rows = files = 0
         untouched = []
         with self.lock():
             for folder in self.folders():
@@ -115,9 +116,9 @@ class Exports:
                         _LOG.error("an export could not be gone through: %s", type(error).__name__)
                         untouched.append(f"{file}: {type(error).__name__}")
                         continue
-                    events += removed
+                    rows += removed
                     files += removed > 0
-        return ExportsErased(events, files, untouched)
+        return ExportsErased(rows, files, untouched)
 
 
 def _rewrite(file: Path, user_id: str) -> int:

@@ -1,17 +1,15 @@
 """Pseudonyms: user ids replaced by a keyed hash before anything is stored, so that nothing stored names anybody."""
 
 import hmac
-import json
 from pathlib import Path
 from typing import Final, Self
 
 from roomrec.errors import ConfigurationError
-from roomrec.events.files import write_whole
 from serving.settings import Settings
+from serving.state.event_log import EventLog
 
-FINGERPRINT_FILE: Final = "pseudonyms.json"
-"""In the data folder: a hash of the key that everything beside it was written with."""
-
+_NOTE: Final = "pseudonym_key"
+_NO_KEY: Final = "none"
 _PREFIX: Final = "p_"
 _BYTES: Final = 16
 _SHORTEST_KEY: Final = 32
@@ -44,39 +42,38 @@ class Pseudonyms:
         self._key = key
 
     @classmethod
-    def open(cls, settings: Settings, *, has_events: bool) -> Self:
-        """Read the key that the settings name, and see that it is the one the data was written with.
+    def open(cls, settings: Settings, log: EventLog) -> Self:
+        """Read the key that the settings name, and see that it is the one the log was written with.
 
         Args:
             settings: How to run.
-            has_events: Whether the log holds anything yet.
+            log: Keeps a hash of the key; an empty one begins with the key it is given.
 
         Raises:
-            ConfigurationError: If the key cannot be read, or the data was written with another or without one: the same
+            ConfigurationError: If the key cannot be read, or the log was written with another or without one: the same
                 viewer would be two.
+            StateError: If the log cannot be read or written.
         """
         key = _read_key(settings.pseudonym_key_file)
-        file = Path(settings.data) / FINGERPRINT_FILE
-        known = _read_fingerprint(file)
-        given = None if key is None else hmac.digest(key, _OF_THE_KEY, "sha256").hex()
-        if known == given or (known is None and not has_events):
-            if given is not None and known is None:
-                write_whole(file, json.dumps({"key_fingerprint": given}).encode() + b"\n")
-            return cls(key)
-        what_now = f"keep the key that {settings.data} began with, or begin with a new data folder"
+        given = _NO_KEY if key is None else hmac.digest(key, _OF_THE_KEY, "sha256").hex()
+        known = log.note(_NOTE)
         if known is None:
+            # logs of former versions hold events and no note: they were written with ids as they came
+            known = log.note(_NOTE, _NO_KEY if log.last_seq() else given)
+        if known == given:
+            return cls(key)
+        what_now = "go on as the log began, or begin a new one"
+        if known == _NO_KEY:
             raise ConfigurationError(
-                f"pseudonym_key_file is set, but the events in {settings.data} were written with ids as they came: "
-                f"leave it out, or begin with a new data folder"
+                f"pseudonym_key_file is set, and the event log was begun with user ids as they come: {what_now}"
             )
-        if given is None:
+        if given == _NO_KEY:
             raise ConfigurationError(
-                f"the events in {settings.data} were written with pseudonyms, and pseudonym_key_file is not set: "
-                f"{what_now}"
+                f"the event log was begun with pseudonyms, and pseudonym_key_file is not set: {what_now}"
             )
         raise ConfigurationError(
-            f"the key in {settings.pseudonym_key_file} is not the one that the pseudonyms in {settings.data} were made "
-            f"with: {what_now}"
+            f"the key in {settings.pseudonym_key_file} is not the one the pseudonyms of the event log were made with: "
+            f"{what_now}"
         )
 
     def of(self, user_id: str) -> str:
@@ -108,14 +105,3 @@ def _read_key(name: str) -> bytes | None:
             f"`openssl rand -hex 32` makes a key"
         )
     return key
-
-
-def _read_fingerprint(file: Path) -> str | None:
-    try:
-        return str(json.loads(file.read_bytes())["key_fingerprint"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(
-            f"{file} cannot be read: {error}; it says which key the data was written with"
-        ) from None

@@ -49,5 +49,8 @@ class EventLog(Protocol):
     def erase_user(self, user_id: str) -> int:
         """Remove every event of a viewer and return how many there were."""
 
+    def note(self, name: str, value: str | None = None) -> str | None:
+        """Return the word kept with the log under a name; if there is none and one is given, it is kept from now on."""
+
     def close(self) -> None:
         """Let go of files and connections."""

@@ -84,6 +84,7 @@ class RedisEventLog:
         self._ids = connection.key("log-ids")
         self._bodies = connection.key("log-bodies")
         self._trimmed = connection.key("log-trimmed")
+        self._notes = connection.key("log-notes")
         connection.check(durability=durability)
         with connection.asking("event log cannot be opened") as client:
             self._append_script = client.register_script(_APPEND)
@@ -260,6 +261,18 @@ class RedisEventLog:
         if self._forgets_on_disk:
             self._redis.forget_on_disk()
         return erased
+
+    def note(self, name: str, value: str | None = None) -> str | None:
+        """Return the word kept with the log under a name; if there is none and one is given, it is kept from now on.
+
+        Raises:
+            StateError: If the log cannot be read or written.
+        """
+        with self._redis.asking("event log cannot be written") as client:
+            if value is not None:
+                client.hsetnx(self._notes, name, value)
+            kept = client.hget(self._notes, name)
+        return None if kept is None else bytes(kept).decode()
 
     def close(self) -> None:
         """Close the connection."""

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS events (
     product_id TEXT,
     body BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id) WHERE user_id IS NOT NULL;
 """
 _INSERT = """
@@ -137,6 +138,20 @@ class SqliteEventLog:
         except sqlite3.Error as error:
             raise StateError(f"event log {self._path} cannot be written: {error}") from error
         return erased
+
+    def note(self, name: str, value: str | None = None) -> str | None:
+        """Return the word kept with the log under a name; if there is none and one is given, it is kept from now on.
+
+        Raises:
+            StateError: If the log cannot be read or written.
+        """
+        if value is not None:
+            try:
+                self._connection.execute("INSERT INTO notes VALUES (?, ?) ON CONFLICT DO NOTHING", (name, value))
+            except sqlite3.Error as error:
+                raise StateError(f"event log {self._path} cannot be written: {error}") from error
+        rows = self._query("SELECT value FROM notes WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
 
     def close(self) -> None:
         """Close the connection."""

@@ -27,6 +27,15 @@ class EventLogContract:
         yield log
         log.close()
 
+    def test_the_first_note_under_a_name_stays_for_every_process(self, log: EventLog, tmp_path: Path) -> None:
+        assert log.note("key") is None
+        assert log.note("key", "one") == "one"
+        other = self.open_log(tmp_path)
+        assert other.note("key", "two") == other.note("key") == log.note("key") == "one"
+        assert other.note("other") is None
+        other.close()
+        assert log.last_seq() == 0
+
     def test_new_events_are_accepted_in_order(self, log: EventLog) -> None:
         assert log.append([event("b"), event("a")]).statuses == ["accepted", "accepted"]
         assert [entry.event["event_id"] for entry in log.read(after=0, limit=10)] == ["b", "a"]

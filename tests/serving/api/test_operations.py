@@ -174,7 +174,7 @@ def test_what_is_known_of_a_viewer_and_forgetting_it(operator: TestClient, own_s
         "event_log": {"events": 2},
         "state": {"history_events": 2, "follows": 1, "refusals": 0},
         "slates": {"slates": 0},
-        "exports": {"events": 0, "files_written_again": 0},
+        "exports": {"rows": 0, "files_written_again": 0},
     }
     assert receipt["erased_at_ms"] == NOW_MS
     assert receipt["not_removed"]

@@ -22,6 +22,7 @@ from serving.privacy.exports import Exports
 from serving.privacy.receipts import Receipts
 from serving.settings import Settings
 from serving.state.export import export_events
+from serving.state.slate_export import export_slates
 from serving.state.sqlite_event_log import SqliteEventLog
 from tests.serving.conftest import TestClient
 from tests.serving.evening import enter, event, opening
@@ -74,15 +75,16 @@ def test_no_byte_on_the_disk_remembers_an_erased_viewer(
 ) -> None:
     for user_id in (GONE, STAYS):
         live_a_little(endpoint, user_id)
-    export(settings, tmp_path / "serving-export")
+    exports = export(settings, tmp_path / "serving-export")
+    assert export_slates(settings.slates_path, tmp_path / "shown-export", exports=exports) == 2
     before = holds(tmp_path, GONE)
     assert {"serving/events.sqlite-wal", "serving/state/data.mdb"} <= set(before)
-    assert any(name.startswith("serving/slates/") for name in before)
-    assert any(name.startswith("serving-export/") for name in before)
+    for folder in ("serving/slates/", "serving-export/", "shown-export/"):
+        assert any(name.startswith(folder) for name in before), folder
     receipt = endpoint.delete(f"/v1/users/{GONE}").json()
     assert receipt["user_id"] == GONE
     assert receipt["removed"]["event_log"] == {"events": 32}
-    assert receipt["removed"]["exports"] == {"events": 32, "files_written_again": 1}
+    assert receipt["removed"]["exports"] == {"rows": 33, "files_written_again": 2}
     assert receipt["removed"]["slates"] == {"slates": 1}
     assert receipt["removed"]["state"]["history_events"] == 31
     assert receipt["removed"]["state"]["bytes_overwritten"] > 0
@@ -176,7 +178,7 @@ def test_exports_that_cannot_be_gone_through_are_named(
     (damaged,) = (tmp_path / "damaged").rglob("*.parquet")
     damaged.write_bytes(b"no Parquet")
     receipt = endpoint.delete(f"/v1/users/{GONE}").json()
-    assert receipt["removed"]["exports"] == {"events": 4, "files_written_again": 1}
+    assert receipt["removed"]["exports"] == {"rows": 4, "files_written_again": 1}
     left = [each for each in receipt["not_removed"] if each.startswith("export ")]
     assert [each.partition(":")[0] for each in left] == [f"export {tmp_path / 'moved'}", f"export {damaged}"]
 
@@ -207,7 +209,7 @@ def test_a_file_of_one_viewer_alone_goes(settings: Settings, tmp_path: Path) -> 
     log.close()
     exports = export(settings, tmp_path / "out")
     erased = exports.erase_user(GONE)
-    assert (erased.events, erased.files, erased.untouched) == (1, 1, [])
+    assert (erased.rows, erased.files, erased.untouched) == (1, 1, [])
     assert list((tmp_path / "out").rglob("*.parquet")) == []
 
 
@@ -251,7 +253,7 @@ def test_with_pseudonyms_no_id_reaches_the_disk_and_no_pseudonym_an_answer(setti
         assert sorted({name.partition("/")[0] for name in holds(tmp_path, "p_")}) == ["out", "serving"]
         erased = client.delete(f"/v1/users/{STAYS}")
         assert erased.json()["removed"]["event_log"] == {"events": 2}
-        assert erased.json()["removed"]["exports"]["events"] == 2
+        assert erased.json()["removed"]["exports"]["rows"] == 2
         answers += [slate.text, known.text, erased.text, client.get("/v1/erasures").text]
         assert client.get(f"/v1/users/{STAYS}").status_code == 404
     assert not any("p_" in answer.replace("user_hash", "").replace("http_", "") for answer in answers)

@@ -1,10 +1,22 @@
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from roomrec.errors import ConfigurationError
+from serving.deployments.endpoint import Endpoint
 from serving.privacy.pseudonyms import Pseudonyms
 from serving.settings import Settings
+from serving.state.sqlite_event_log import SqliteEventLog
+from tests.serving.evening import event
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SqliteEventLog]:
+    log = SqliteEventLog(tmp_path / "events.sqlite")
+    yield log
+    log.close()
 
 
 def settings(tmp_path: Path, key: str | None = "k" * 32) -> Settings:
@@ -29,34 +41,41 @@ def test_without_a_key_ids_stay() -> None:
     assert Pseudonyms(b"k" * 32)
 
 
-def test_data_goes_on_with_the_key_it_began_with(tmp_path: Path) -> None:
-    first = Pseudonyms.open(settings(tmp_path), has_events=False)
-    again = Pseudonyms.open(settings(tmp_path), has_events=True)
+def test_a_log_goes_on_with_the_key_it_began_with(tmp_path: Path, log: SqliteEventLog) -> None:
+    first = Pseudonyms.open(settings(tmp_path), log)
+    again = Pseudonyms.open(settings(tmp_path), log)
     assert first.of("anna") == again.of("anna") != "anna"
-    stored = (tmp_path / "data" / "pseudonyms.json").read_text()
-    assert "k" * 8 not in stored
-    with pytest.raises(ConfigurationError, match="is not the one that the pseudonyms"):
-        Pseudonyms.open(settings(tmp_path, "l" * 32), has_events=True)
-    with pytest.raises(ConfigurationError, match="is not the one that the pseudonyms"):
-        Pseudonyms.open(settings(tmp_path, "l" * 32), has_events=False)
+    assert "k" * 8 not in str(log.note("pseudonym_key"))
+    with pytest.raises(ConfigurationError, match="is not the one the pseudonyms of the event log were made with"):
+        Pseudonyms.open(settings(tmp_path, "l" * 32), log)
     with pytest.raises(ConfigurationError, match="pseudonym_key_file is not set"):
-        Pseudonyms.open(settings(tmp_path, None), has_events=True)
+        Pseudonyms.open(settings(tmp_path, None), log)
 
 
-def test_data_without_pseudonyms_stays_so(tmp_path: Path) -> None:
-    assert not Pseudonyms.open(settings(tmp_path, None), has_events=True)
-    with pytest.raises(ConfigurationError, match="were written with ids as they came"):
-        Pseudonyms.open(settings(tmp_path), has_events=True)
-    assert not (tmp_path / "data").exists()
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_log_without_pseudonyms_stays_so(tmp_path: Path, log: SqliteEventLog, is_old: bool) -> None:
+    if is_old:  # written before there were pseudonyms
+        log.append([event("follow", user_id="u1", streamer_id="mia", received_at_ms=1)])
+    else:
+        assert not Pseudonyms.open(settings(tmp_path, None), log)
+    with pytest.raises(ConfigurationError, match="was begun with user ids as they come"):
+        Pseudonyms.open(settings(tmp_path), log)
+    assert not Pseudonyms.open(settings(tmp_path, None), log)
 
 
-def test_a_key_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+def test_a_key_that_cannot_be_used_is_said(tmp_path: Path, log: SqliteEventLog) -> None:
     with pytest.raises(ConfigurationError, match="holds 31 bytes"):
-        Pseudonyms.open(settings(tmp_path, "k" * 31), has_events=False)
+        Pseudonyms.open(settings(tmp_path, "k" * 31), log)
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        Pseudonyms.open(Settings(data=str(tmp_path), pseudonym_key_file=str(tmp_path / "none")), has_events=False)
-    (tmp_path / "pseudonyms.json").write_text("{")
-    with pytest.raises(ConfigurationError, match="which key the data was written with"):
-        Pseudonyms.open(Settings(data=str(tmp_path)), has_events=True)
+        Pseudonyms.open(Settings(pseudonym_key_file=str(tmp_path / "none")), log)
     with pytest.raises(ValueError, match="at least 32 bytes"):
         Pseudonyms(b"short")
+    assert log.note("pseudonym_key") is None
+
+
+def test_an_endpoint_does_not_start_with_another_key(tmp_path: Path, registry_path: Path) -> None:
+    first = msgspec.structs.replace(settings(tmp_path), registry=str(registry_path))
+    Endpoint.open(first).close_files()
+    with pytest.raises(ConfigurationError, match="pseudonym_key_file is not set"):
+        Endpoint.open(msgspec.structs.replace(first, pseudonym_key_file=""))
+    Endpoint.open(first).close_files()
