@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from scripts.load_serving.agenda import now
+from scripts.load_serving.answers import find_header, read_answer
 
 RESET: Final = "reset"
 """The connection was closed before the answer was whole."""
@@ -17,8 +18,8 @@ MALFORMED: Final = "malformed"
 """What came back is no HTTP/1.1 answer with a length."""
 CONNECT: Final = "connect"
 """A connection could not be opened; the request waits for another."""
-UNSENT: Final = "unsent"
-"""The run ended while the request waited for a connection."""
+ENDED: Final = "ended"
+"""The run ended before the answer, or before there was a connection."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.5
 _SWEEP_S = 0.1
@@ -71,7 +72,7 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """Return a header of the answer by its name in small letters, None if there is none."""
-        return _header(self.head, name)
+        return find_header(self.head, name)
 
 
 class Pool:
@@ -135,10 +136,11 @@ class Pool:
         for task in self._opening:
             task.cancel()
         while self._waiting:
-            self.end(self._waiting.popleft(), error=UNSENT)
+            self.end(self._waiting.popleft(), error=ENDED)
         for each in self._connections:
-            each.drop(UNSENT)
-        await asyncio.sleep(0)
+            each.drop(ENDED)
+        while any(each.is_open for each in self._connections):
+            await asyncio.sleep(0)
 
     def end(self, exchange: Exchange, *, error: str | None = None) -> None:
         """Finish a request."""
@@ -197,6 +199,10 @@ class _Connection(asyncio.Protocol):
         self._missing = 0
         self._error = RESET
 
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
     async def connect(self) -> None:
         self._error = RESET
         host, port, _ = self._target
@@ -217,35 +223,23 @@ class _Connection(asyncio.Protocol):
             if self._missing > 0:
                 return
             data = b"".join(self._parts)
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            self._parts, self._missing = [data], 0
-            return
-        exchange = self.exchange
         try:
-            status = int(data[9:12])
-            head = data[12:end].lower()
-            length = _header(head, b"content-length")
-            if length is None:
-                body = _dechunk(data[end + 4 :], head)
-                missing = 0
-            else:
-                body = data[end + 4 :]
-                missing = int(length) - len(body)
+            answer = read_answer(data)
         except ValueError:
             self.drop(MALFORMED)
             return
-        if missing > 0 or body is None:
-            self._parts, self._missing = [data], missing
+        if isinstance(answer, int):
+            self._parts, self._missing = [data], answer
             return
-        if missing < 0 or exchange is None:  # more than was announced, or an answer to nothing
+        exchange = self.exchange
+        if exchange is None:  # an answer to nothing
             self.drop(MALFORMED)
             return
         if self._parts:
             self._parts = []
         self.exchange = None
-        exchange.status, exchange.head, exchange.body = status, head, body
-        if b"connection: close" in head:
+        exchange.status, exchange.head, exchange.body = answer
+        if b"connection: close" in answer.head:
             self._transport.close()
         else:
             self._pool.release(self)
@@ -263,30 +257,3 @@ class _Connection(asyncio.Protocol):
         self._pool.lost(self)
         if exchange is not None:
             self._pool.end(exchange, error=self._error)
-
-
-def _header(head: bytes, name: bytes) -> bytes | None:
-    place = head.find(b"\r\n" + name + b":")
-    if place < 0:
-        return None
-    place += len(name) + 3
-    end = head.find(b"\r\n", place)
-    return (head[place:] if end < 0 else head[place:end]).strip()
-
-
-def _dechunk(data: bytes, head: bytes) -> bytes | None:
-    """Put a body in chunks together; None while it is not whole."""
-    if _header(head, b"transfer-encoding") != b"chunked":
-        if _header(head, b"connection") == b"close":
-            raise ValueError("a body without a length")
-        return b""
-    body, place = [], 0
-    while (line := data.find(b"\r\n", place)) >= 0:
-        size = int(data[place:line].split(b";")[0], 16)
-        if len(data) < line + 2 + size + 2:
-            return None
-        if size == 0:
-            return b"".join(body)
-        body.append(data[line + 2 : line + 2 + size])
-        place = line + 2 + size + 2
-    return None

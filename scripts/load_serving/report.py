@@ -39,7 +39,7 @@ def summarise(
         cpu_s: CPU seconds of this process.
         asked: How it was asked, repeated in the object.
     """
-    stretches = []
+    stretches: list[dict[str, Any]] = []
     for stretch, seconds, recorders in measured:
         kinds = {kind: recorder.summary(seconds) for kind, recorder in recorders.items() if recorder.offered}
         late = is_late(*recorders.values())

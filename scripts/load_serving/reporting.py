@@ -180,7 +180,8 @@ def read_ledger(lines: TextIO) -> tuple[set[str], set[str]]:
         >>> read_ledger(StringIO("accepted a-1\nrejected a-2\nduplicate a-3\n"))[1]
         {'a-2'}
     """
-    acknowledged, rejected = set(), set()
+    acknowledged: set[str] = set()
+    rejected: set[str] = set()
     for line in lines:
         status, _, event_id = line.rstrip("\n").partition(" ")
         (rejected if status == "rejected" else acknowledged).add(event_id)

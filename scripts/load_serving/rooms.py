@@ -176,7 +176,7 @@ class Rooms:
     def _change_of(self, host: Host) -> Change:
         room_id = host.room_id or ""
         kind = _KINDS[int(np.searchsorted(_UP_TO, self._rng.random(), side="right"))]
-        columns = {"room_id": room_id, "streamer_id": host.streamer_id}
+        columns: Event = {"room_id": room_id, "streamer_id": host.streamer_id}
         if kind == "room_end" or not host.product_ids:
             return self.end(host)
         if kind in ("product_unlisted", "product_listed"):

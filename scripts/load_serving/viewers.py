@@ -128,12 +128,14 @@ class Audience:
         does = ("enter", *_ENTERED) if chosen.product_id is None else _BOUGHT
         while len(events) < number:
             for event_type in does[: number - len(events)]:
-                columns = {"watch_time_ms": 500 + int(next(self._numbers) * 60_000)} if event_type == "watch" else {}
+                event = make(event_type, **where)
+                if event_type == "watch":
+                    event["watch_time_ms"] = 500 + int(next(self._numbers) * 60_000)
                 if chosen.product_id is not None:
-                    columns = {"product_id": chosen.product_id, "request_id": slate.request_id}
+                    event |= {"product_id": chosen.product_id, "request_id": slate.request_id}
                 if event_type == "order":
-                    columns |= {"amount_cents": 1_990, "quantity": 1}
-                events.append(make(event_type, **where, **columns))
+                    event |= {"amount_cents": 1_990, "quantity": 1}
+                events.append(event)
         return events
 
     def _choose(self, items: Sequence[ShownItem]) -> ShownItem:

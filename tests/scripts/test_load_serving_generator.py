@@ -226,6 +226,22 @@ def test_no_answer_is_a_timeout_also_for_who_waited() -> None:
     assert all(0.3 <= each.answered - each.due < 0.8 for each in found)
 
 
+def test_what_is_under_way_at_the_end_is_ended() -> None:
+    async def ask() -> list[Exchange]:
+        async with serving(lambda _talk, _head, _body: None) as target:
+            pool = Pool([target], connections=2)
+            await pool.open()
+            done: list[Exchange] = []
+            for _ in range(3):
+                pool.submit(Exchange(REQUEST, now(), done.append))
+            await asyncio.sleep(0.05)
+            await pool.close()
+            assert pool.under_way == 0
+            return done
+
+    assert [each.error for each in run(ask())] == ["ended"] * 3
+
+
 def test_a_server_that_dies_and_comes_back_is_asked_again() -> None:
     async def measure() -> dict[str, Any]:
         loop = asyncio.get_running_loop()
