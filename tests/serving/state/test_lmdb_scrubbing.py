@@ -157,3 +157,52 @@ def _run_python(code: str) -> "subprocess.CompletedProcess[str]":
         timeout=60,
         check=False,
     )
+
+
+_WRITER = """
+import random
+import sys
+import time
+import lmdb
+
+environment = lmdb.open(sys.argv[1], map_size=1 << 28, max_dbs=4, sync=False)
+users = environment.open_db(b"users")
+draw = random.Random(int(sys.argv[2]))
+until = time.monotonic() + float(sys.argv[3])
+while time.monotonic() < until:
+    with environment.begin(write=True) as transaction:
+        for _ in range(20):
+            name = b"%s-%03d" % (sys.argv[2].encode(), draw.randrange(200))
+            if draw.random() < 0.3:
+                transaction.delete(name, db=users)
+            else:
+                transaction.put(name, name * draw.choice([1, 5, 50, 300, 900]), db=users)
+    with environment.begin() as transaction:
+        for key, value in transaction.cursor(db=users):
+            assert len(value) % len(key) == 0 and value == key * (len(value) // len(key)), (key, value)
+environment.close()
+"""
+
+
+def test_who_reads_and_writes_meanwhile_notices_nothing(tmp_path: Path) -> None:
+    """Every record says its own name again and again, so that a page changed under somebody would show."""
+    folder = tmp_path / "state"
+    environment = open_environment(folder)
+    environment.open_db(b"users")
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(folder), str(number), "4"], stderr=subprocess.PIPE)
+        for number in range(2)
+    ]
+    num_scrubs = overwritten = 0
+    while any(writer.poll() is None for writer in writers):
+        overwritten += scrub(folder, environment)
+        num_scrubs += 1
+    for writer in writers:
+        _, said = writer.communicate()
+        assert writer.returncode == 0, said
+    assert num_scrubs > 5
+    assert overwritten > 0
+    kept = everything(environment, b"users")
+    assert kept
+    assert all(value == key * (len(value) // len(key)) for key, value in kept.items())
+    environment.close()
