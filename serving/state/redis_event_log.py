@@ -50,6 +50,7 @@ return {redis.call('GET', KEYS[3]), places, bodies}
 """KEYS: stream, bodies, trimmed; ARGV: first place, most events."""
 
 _INT64 = range(-(2**63), 2**63)
+_APPENDED_AT_ONCE = 2_000
 _READ_AT_ONCE = 5_000
 _ERASED_AT_ONCE = 1_000
 
@@ -58,9 +59,9 @@ class RedisEventLog:
     """An event log in one Redis stream.
 
     ``seq`` is the second half of a stream id whose first half is always 0. It is given by the script that appends, so
-    it grows in the order of commits, and never twice, since a stream remembers its last id even when empty. The whole
-    body is stored or none of it, and whoever reads sees all of it or none. With ``appendfsync always`` Redis syncs
-    before it answers.
+    it grows in the order of commits, and never twice, since a stream remembers its last id even when empty. A body is
+    stored or none of it (very long ones: a piece of it), and whoever reads sees all of that or none. With
+    ``appendfsync always`` Redis syncs before it answers.
 
     The stream holds places only. What happened stands beside it in a hash, because a stream does not let go of the
     bytes of a deleted entry until all its neighbours are deleted. Another hash has the ids of these events, which makes
@@ -93,35 +94,39 @@ class RedisEventLog:
         self._decode = msgspec.json.Decoder(dict[str, Any]).decode
 
     def append(self, events: Sequence[Event]) -> Appended:
-        """Store events by one script, whose effects are on the disk when this returns.
+        """Store events by a script, whose effects are on the disk when this returns.
+
+        Very many go in pieces, so that Redis has time for others in between; each piece is stored or none of it.
 
         Args:
             events: Validated events; several may have the same id, of which the first counts.
 
         Returns:
-            What became of them, and where they are in the log.
+            What became of them, and where they are in the log. Events of others that came between two pieces are told
+            by a ``previous_seq`` that is the place of the last: none of these is then applied without reading the log.
 
         Raises:
             StateError: If Redis refused, or did not say in time what became of them; sending them again is safe.
             ValueError: If an event holds a whole number beyond 64 bits or text that is not Unicode; nothing is stored.
         """
-        keys = [self.key, self._ids, self._bodies]
-        places_of_users: dict[str, int] = {}
-        values: list[bytes | int] = []
-        for event in events:
-            _refuse_long_numbers(event)
-            user_id = event.get("user_id")
-            if user_id is not None and user_id not in places_of_users:
-                keys.append(self._places_of(user_id))
-                places_of_users[user_id] = len(keys)
-            owner = 0 if user_id is None else places_of_users[user_id]
-            values += (event["event_id"].encode(), owner, self._encode(event))
-        with self._redis.asking("event log cannot be written"):
-            previous_seq, *places = self._append_script(keys=keys, args=values)
+        pieces = [events[first : first + _APPENDED_AT_ONCE] for first in range(0, len(events), _APPENDED_AT_ONCE)]
+        arguments = [self._arguments(piece) for piece in pieces or [()]]  # all of them, before any is stored
+        places: list[int] = []
+        previous_seq = last_seq = -1
+        others_came_between = False
+        for keys, values in arguments:
+            with self._redis.asking("event log cannot be written"):
+                before, *found = self._append_script(keys=keys, args=values)
+            if last_seq < 0:
+                previous_seq = before
+            elif before != last_seq:
+                others_came_between = True
+            last_seq = max(before, *found)
+            places += found
         return Appended(
             [ACCEPTED if place else DUPLICATE for place in places],
             [LoggedEvent(place, event) for place, event in zip(places, events, strict=True) if place],
-            previous_seq,
+            last_seq if others_came_between else previous_seq,
         )
 
     def read(self, *, after: int, limit: int) -> list[LoggedEvent]:
@@ -282,6 +287,21 @@ class RedisEventLog:
         with self._redis.asking("event log cannot be read") as client:
             bodies = client.hmget(self._bodies, places)
         return (self._decode(body) for body in bodies if body is not None)
+
+    def _arguments(self, events: Sequence[Event]) -> tuple[list[bytes], list[bytes | int]]:
+        """Return keys and values for the script that appends."""
+        keys = [self.key, self._ids, self._bodies]
+        places_of_users: dict[str, int] = {}
+        values: list[bytes | int] = []
+        for event in events:
+            _refuse_long_numbers(event)
+            user_id = event.get("user_id")
+            if user_id is not None and user_id not in places_of_users:
+                keys.append(self._places_of(user_id))
+                places_of_users[user_id] = len(keys)
+            owner = 0 if user_id is None else places_of_users[user_id]
+            values += (event["event_id"].encode(), owner, self._encode(event))
+        return keys, values
 
     def _places_of(self, user_id: str) -> bytes:
         return self._redis.key("log-of", user_id)

@@ -53,7 +53,7 @@ return 1
 KEYS: building, live, position of the live one; ARGV: built, live one, how far the built one has come.
 """
 
-_CHUNK = 5_000
+_CHUNK = 2_000
 _BUILDER_MS = 30_000
 _POLL_S = 0.05
 _ANYWHERE = 2**62

@@ -84,12 +84,13 @@ class RedisTables:
         self.history_limit: Final = history_limit
         self.name: Final = str(generation).encode()
         self._expiry = () if user_ttl_s is None else ("EX", user_ttl_s)
-        self._key = lambda *parts: connection.key("state", str(generation), *parts)
-        self.position_key: Final = self._key("position")
-        self.made_with_key: Final = self._key("made-with")
-        self._rooms, self._ended = self._key("rooms"), self._key("ended")
-        self._products, self._moments = self._key("products"), self._key("moments")
-        self._moments_by_seq, self._changes = self._key("moments-by-seq"), self._key("changes")
+        prefix = connection.key("state", str(generation), "")
+        self.position_key: Final = prefix + b"position"
+        self.made_with_key: Final = prefix + b"made-with"
+        self._user, self._listings_of = prefix + b"user:", prefix + b"listings:"
+        self._rooms, self._ended = prefix + b"rooms", prefix + b"ended"
+        self._products, self._moments = prefix + b"products", prefix + b"moments"
+        self._moments_by_seq, self._changes = prefix + b"moments-by-seq", prefix + b"changes"
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode_position = msgspec.msgpack.Decoder(tuple[int, int, int, int]).decode
         self._decode_user = msgspec.msgpack.Decoder(StoredUser).decode
@@ -101,7 +102,7 @@ class RedisTables:
 
     def user_key(self, user_id: str) -> bytes:
         """Return the key of a viewer's record."""
-        return self._key("user", user_id)
+        return self._user + user_id.encode()
 
     def standing(self, owner: bytes | None, packed: bytes | None) -> Standing:
         """Read the values of the owner key and the position key."""
@@ -243,7 +244,7 @@ class RedisTables:
         return [(key, list(ids)) for key, ids in wanted if ids]
 
     def _listings(self, room_id: str) -> bytes:
-        return self._key("listings", room_id)
+        return self._listings_of + room_id.encode()
 
 
 def _decoded(ids: Iterable[str], packed: Iterable[bytes | None], decode: Any) -> Iterable[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,32 @@ def test_a_long_log_is_read_in_pieces(log: RedisEventLog, monkeypatch: pytest.Mo
     log.append([event(name) for name in "abcde"])
     assert ids(log) == list("abcde")
     assert [entry.seq for entry in log.read(after=1, limit=3)] == [2, 3, 4]
+
+
+def test_very_many_go_in_pieces_and_it_is_told_if_others_came_between(
+    log: RedisEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.state.redis_event_log._APPENDED_AT_ONCE", 2)
+    log.append([event("x")])
+    appended = log.append([event(name) for name in "abxbc"])
+    assert appended.statuses == ["accepted", "accepted", "duplicate", "duplicate", "accepted"]
+    assert [entry.seq for entry in appended.entries] == [2, 3, 4]
+    assert appended.previous_seq == 1
+    script = log._append_script
+
+    def with_somebody_after(**arguments: Any) -> Any:
+        found = script(**arguments)
+        monkeypatch.setattr(log, "_append_script", script)
+        log.append([event("other")])
+        return found
+
+    monkeypatch.setattr(log, "_append_script", with_somebody_after)
+    appended = log.append([event(name) for name in "defg"])
+    assert [entry.seq for entry in appended.entries] == [5, 6, 8, 9]
+    assert appended.previous_seq == 9
+    with pytest.raises(ValueError):
+        log.append([event("h"), event("i"), event("j", stock=2**63)])
+    assert log.last_seq() == 9
 
 
 def test_an_emptied_log_counts_on_after_a_restart(log: RedisEventLog, server: RedisServer) -> None:
