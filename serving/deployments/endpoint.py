@@ -253,6 +253,7 @@ class Endpoint:
         """
         stored_id = self._pseudonyms.of(user_id)
         self.models.forget(stored_id)
+        self._viewers.forget(stored_id)
         return {"user_id": user_id} | await self._erasure.erase_user(stored_id)
 
     def erasures(self, limit: int) -> list[dict[str, Any]]:

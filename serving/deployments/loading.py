@@ -34,10 +34,12 @@ class ModelLoader:
         registry: Where bundles are.
         history_limit: Most events the state remembers of a viewer.
         now_ms: The clock, epoch milliseconds.
+        cache_bytes: Most bytes a model remembers of viewers.
     """
 
-    def __init__(self, registry: Registry, *, history_limit: int, now_ms: Callable[[], int]) -> None:
+    def __init__(self, registry: Registry, *, history_limit: int, now_ms: Callable[[], int], cache_bytes: int) -> None:
         self._registry = registry
+        self._cache_bytes = cache_bytes
         self._history_limit = history_limit
         self._now_ms = now_ms
         self._closed = threading.Event()
@@ -55,7 +57,7 @@ class ModelLoader:
                 f"version {version} reads histories of {needed} events, the state keeps {self._history_limit}: "
                 f"start the endpoint with ROOMREC_HISTORY_LIMIT={needed}"
             )
-        return ServingModel(version, bundle)
+        return ServingModel(version, bundle, cache_bytes=self._cache_bytes)
 
     def follow(
         self, model: ServingModel, catalogue: LiveCatalogue, room_ids: Collection[str], *, gently: bool = True

@@ -71,7 +71,12 @@ class ServingModels:
         self.changing = asyncio.Lock()
         self._catalogue = catalogue
         self._recommender = recommender
-        self._loader = ModelLoader(registry, history_limit=settings.history_limit, now_ms=now_ms)
+        self._loader = ModelLoader(
+            registry,
+            history_limit=settings.history_limit,
+            now_ms=now_ms,
+            cache_bytes=settings.encoder_cache_bytes,
+        )
         self._loads = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="registry-reader")
         self._share = 0.0
@@ -119,7 +124,10 @@ class ServingModels:
             _LOG.error("%s %s failed too often: %s for a while", chosen.variant, chosen.version, instead)
 
     def forget(self, user_id: str) -> None:
-        """Drop what a viewer asked lately."""
+        """Drop what a viewer asked lately, and what models remember of them."""
+        for loaded in (self.champion, self.challenger, self.previous):
+            if loaded is not None:
+                loaded.model.encoders.viewers.forget(user_id)
         self._asked = deque((each for each in self._asked if each[0].user_id != user_id), maxlen=_ASKED_LATELY)
         if self.shadow is not None:
             self.shadow.forget(user_id)

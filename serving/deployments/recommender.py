@@ -360,6 +360,4 @@ def _encode(viewer: Viewer | None, model: ServingModel | None) -> tuple[Vector |
     except Exception:
         _LOG.exception("model %s cannot encode a viewer", model.version)
         return None, "model_failed"
-    if vector is None:
-        return None, "empty_history"
-    return (vector, None) if np.isfinite(vector).all() else (None, "model_failed")
+    return (None, "empty_history") if vector is None else (vector, None)

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Self
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,8 @@ from roomrec.ids import FIRST_INDEX
 from roomrec.retrieval.availability import RoomRecord, can_be_bought, product_facts, room_facts
 from roomrec.retrieval.exact import LiveIndex
 from roomrec.retrieval.shelf import Shelf, best_of_each
-from roomrec.sequences.history import History
 from serving.deployments.encoders import Encoders
+from serving.deployments.viewer_encoder import DEFAULT_CACHE_BYTES
 from serving.deployments.viewers import Viewer
 from serving.state.live_catalogue import LiveCatalogue
 from serving.state.records import PastEvent, UserRecord, user_history
@@ -29,17 +28,18 @@ class ServingModel:
     Args:
         version: Its name in the registry.
         bundle: The opened bundle.
+        cache_bytes: Most bytes remembered of viewers.
 
     Raises:
         BundleError: If the graphs cannot be loaded, fail on a first input, or give anything but finite vectors of the
             length the manifest promises.
     """
 
-    def __init__(self, version: str, bundle: Bundle) -> None:
+    def __init__(self, version: str, bundle: Bundle, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self.version = version
         self.manifest = bundle.manifest
         self.vocabulary: Vocabulary = bundle.vocabulary
-        self.encoders = Encoders(bundle)
+        self.encoders = Encoders(bundle, cache_bytes=cache_bytes)
         self._max_products = bundle.spec.max_products
         self._known_row = {name: row for row, name in enumerate(bundle.item_vectors["id"].to_pylist())}
         self._known_vectors = bundle.item_vector_matrix()
@@ -54,7 +54,6 @@ class ServingModel:
         self._encoded_rooms: dict[str, tuple[object, ...]] = {}
         self._product_vectors: dict[str, tuple[ItemFacts, npt.NDArray[np.float32]]] = {}
         self._shelves: dict[str, Shelf] = {}
-        self._user_vectors: WeakKeyDictionary[Viewer, npt.NDArray[np.float32]] = WeakKeyDictionary()
         self._try_out()
 
     @classmethod
@@ -131,23 +130,17 @@ class ServingModel:
         return best_of_each([self.shelf(catalogue, room_id) for room_id in room_ids], query, k=k)
 
     def encode_viewer(self, viewer: Viewer) -> npt.NDArray[np.float32] | None:
-        """Return the vector of a viewer ``[D]``, None for one whose history holds nothing this model knows."""
-        vector = self._user_vectors.get(viewer)
-        if vector is None:
-            history = user_history(viewer.record, self.vocabulary)
-            if not self.can_read(history):
-                return None
-            vector = self._user_vectors[viewer] = self.encoders.encode_user(history, user_id=viewer.user_id)
-        return vector
+        """Return the vector of a viewer ``[D]``, None for one whose history holds nothing this model knows.
+
+        Raises:
+            ValueError: If the vector holds numbers that are not finite.
+        """
+        return self.encoders.viewers.encode(viewer.user_id, viewer.events)
 
     def known_category(self, product_id: str) -> str | None:
         """Return a product's category as training knew it."""
         row = self._known_row.get(product_id)
         return None if row is None else self._known_category[row]
-
-    def can_read(self, history: History) -> bool:
-        """Whether a history holds at least one host or product this model knows."""
-        return bool((history.streamer_index >= FIRST_INDEX).any() or (history.product_index >= FIRST_INDEX).any())
 
     def _product_vector(self, product_id: str) -> npt.NDArray[np.float32]:
         row = self._known_row.get(product_id)

@@ -149,14 +149,15 @@ def test_without_a_champion_it_does_not_start_unless_told_to(tmp_path: Path) -> 
 
 def test_a_graph_that_throws_degrades_and_does_not_break(operator: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     from serving.deployments.encoders import Encoders
+    from serving.deployments.viewer_encoder import ViewerEncoder
 
     def throw(*_: object, **__: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(Encoders, "encode_user", throw)
+    monkeypatch.setattr(ViewerEncoder, "encode", throw)
     monkeypatch.setattr(Encoders, "encode_items", throw)
     slate = operator.post("/v1/recommendations", json={"user_id": "u1"}).json()
-    assert slate["degraded"] == "model_failed"
+    assert (slate["degraded"], slate["step"]) == ("model_failed", "popular")
     assert len(slate["items"]) == 3
     operator.post("/v1/events", json=[event("room_end", room_id="tool-room")])
     slate = operator.post("/v1/recommendations", json={"user_id": "u1"}).json()
@@ -216,7 +217,7 @@ def test_metrics_count_and_have_few_labels(operator: TestClient) -> None:
     assert 'roomrec_requests_total{route="/v1/recommendations",status="200"} 1.0' in text
     assert 'roomrec_requests_total{route="/v1/recommendations",status="422"} 1.0' in text
     assert 'roomrec_requests_total{route="none",status="404"} 1.0' in text
-    assert 'roomrec_degraded_total{reason="fewer_than_k"} 1.0' in text
+    assert 'roomrec_degraded_total{reason="fewer_than_k",step="full"} 1.0' in text
     assert 'roomrec_events_total{status="accepted"} 7.0' in text
     assert "roomrec_live_rooms 3.0" in text
     assert 'roomrec_requests_total{route="/v1/users/{user_id}",status="404"} 1.0' in text
