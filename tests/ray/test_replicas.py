@@ -1,4 +1,4 @@
-"""Two real replicas behind Ray Serve's proxy: what one accepts, the other knows."""
+"""Two real replicas on one port of this machine: what one accepts, the other knows."""
 
 import os
 import re
@@ -30,7 +30,7 @@ class Shop:
         self._count = 0
 
     def ask(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        """A connection of its own each time, so that the proxy chooses a replica anew."""
+        """A connection of its own each time, so that any replica may take it."""
         return httpx.request(method, self.url + path, timeout=30, **kwargs)
 
     def post(self, event_type: str, **columns: Any) -> None:
@@ -63,8 +63,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", num_cpus=2)
-    serve.start(http_options={"host": settings.host, "port": port}, logging_config={"enable_access_log": False})
-    serve.run(build_app(msgspec.to_builtins(settings)), name="roomrec")
+    serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False})
+    serve.run(build_app(msgspec.to_builtins(settings)), name="roomrec", route_prefix=None)
     yield Shop(settings)
     serve.shutdown()
     ray.shutdown()
