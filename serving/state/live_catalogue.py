@@ -1,7 +1,9 @@
 """The live catalogue in a replica's memory: a copy of what the state store says about rooms that are live."""
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
 
 from roomrec.features.items import ROOM_LISTING_WINDOW_MS
@@ -13,6 +15,8 @@ from serving.state.state_store import CatalogueRecords, Position, StateStore
 
 MOMENTS_LAG_S: Final = 0.1
 """Moments and counts of enters are read again when they are older than this and somebody asks."""
+
+_NEVER: Final = (-1, "")
 
 
 class Changes(NamedTuple):
@@ -31,7 +35,8 @@ class LiveCatalogue:
     event visible to the next request on every replica; while only viewers do things it does nothing.
 
     A room's record is another object whenever what the item encoder sees of the room may have changed. A listing it
-    does not see is changed in place, because a room may list tens of thousands.
+    does not see is changed in place, because a room may list tens of thousands. What only places late events among
+    others stays in the store.
 
     Args:
         store: Where records come from.
@@ -45,7 +50,7 @@ class LiveCatalogue:
         self.rooms: dict[str, RoomRecord] = {}
         self.products: dict[str, ProductRecord] = {}
         self._not_started: dict[str, RoomRecord] = {}
-        self._rooms_of_product: dict[str, set[str]] = {}
+        self._rooms_of_product: dict[str, str | set[str]] = {}  # most products are in one room
         self._own: set[str] = set()  # rooms whose listings no copy shares
         self._moments: dict[str, RoomMoment] = {}
         self._moments_position: Position | None = None
@@ -78,14 +83,20 @@ class LiveCatalogue:
         room = self.rooms.get(room_id)
         return [] if room is None else available_products(room, self.products)
 
-    def enters(self, *, at_ms: int) -> dict[str, float]:
-        """Return the decayed count of enters of each live room that had any, at most ``MOMENTS_LAG_S`` old."""
+    def enters(self, *, at_ms: int, room_ids: Collection[str] | None = None) -> dict[str, float]:
+        """Return the decayed count of enters of each live room that had any, at most ``MOMENTS_LAG_S`` old.
+
+        Args:
+            at_ms: The instant asked for.
+            room_ids: Rooms asked about, all of them for None.
+        """
         self._follow_moments()
-        return {
-            room_id: decayed_count(moment.enters, counted_at_ms=moment.enters_at_ms, at_ms=at_ms)
-            for room_id, moment in self._moments.items()
-            if moment.enters and room_id in self.rooms
-        }
+        found = {}
+        for room_id in self._moments if room_ids is None else room_ids:
+            moment = self._moments.get(room_id)
+            if moment is not None and moment.enters and room_id in self.rooms:
+                found[room_id] = decayed_count(moment.enters, counted_at_ms=moment.enters_at_ms, at_ms=at_ms)
+        return found
 
     def moments(self, room_id: str, *, at_ms: int) -> Moment:
         """Return what goes on in a room, at most ``MOMENTS_LAG_S`` old; nothing if it is not live."""
@@ -113,20 +124,23 @@ class LiveCatalogue:
         self._moments_until = now + MOMENTS_LAG_S
 
     def _reload(self) -> Changes:
-        records = self._store.read_catalogue()
-        gone_rooms = set(self.rooms)
-        self.rooms, self.products, self._not_started, self._rooms_of_product = {}, {}, {}, {}
-        self._moments, self._moments_position, self._moments_until = {}, None, 0.0
-        self._own = set()
-        self.position = records.position
-        self._take(records)
+        with _without_garbage_collection():
+            records = self._store.read_catalogue()
+            gone_rooms = set(self.rooms)
+            self.rooms, self.products, self._not_started, self._rooms_of_product = {}, {}, {}, {}
+            self._moments_position, self._moments_until = None, 0.0
+            self._own = set()
+            self.position = records.position
+            self._take(records)
+            self._follow_moments()
         return Changes(frozenset(gone_rooms | set(self.rooms)), None)
 
     def _take(self, records: CatalogueRecords) -> Changes | None:
         changed: set[str] = set()
         product_ids = set(records.products)
         gone: list[RoomRecord] = []
-        self.products.update(records.products)
+        for product_id, product in records.products.items():
+            self.products[product_id] = _trimmed(product)
         for room_id, record in records.rooms.items():
             before = self.rooms.pop(room_id, None) or self._not_started.pop(room_id, None)
             if (before is not None and before.is_live) or (record is not None and record.is_live):
@@ -138,19 +152,22 @@ class LiveCatalogue:
                     gone.append(before)
                 continue
             product_ids.update(record.listings)
-            for product_id in record.listings:
-                self._rooms_of_product.setdefault(product_id, set()).add(room_id)
+            for product_id, listing in record.listings.items():
+                listing.newest = _NEVER
+                self._file(room_id, product_id)
             room = record if before is None else self._merged(before, record)
             self._own.add(room_id)
             (self.rooms if room.is_live else self._not_started)[room_id] = room
         # only now: a product may have gone from one of these rooms and come to another, and is not to be forgotten
         for room in gone:
-            self._unfile(room)
+            for product_id in room.listings:
+                self._unfile(room.room_id, product_id)
         for product_id in records.products:
-            if product_id in self._rooms_of_product:
-                changed.update(self.rooms.keys() & self._rooms_of_product[product_id])
-            else:
+            rooms = self._rooms_of_product.get(product_id)
+            if rooms is None:
                 self.products.pop(product_id, None)
+            else:
+                changed.update(self.rooms.keys() & ({rooms} if isinstance(rooms, str) else rooms))
         return Changes(frozenset(changed), frozenset(product_ids)) if changed else None
 
     def _merged(self, before: RoomRecord, record: RoomRecord) -> RoomRecord:
@@ -168,13 +185,41 @@ class LiveCatalogue:
         before.pinned, before.pinned_product_id = record.pinned, record.pinned_product_id
         return before
 
-    def _unfile(self, room: RoomRecord) -> None:
-        for product_id in room.listings:
-            rooms = self._rooms_of_product[product_id]
-            rooms.discard(room.room_id)
-            if not rooms:
-                del self._rooms_of_product[product_id]
-                self.products.pop(product_id, None)
+    def _file(self, room_id: str, product_id: str) -> None:
+        rooms = self._rooms_of_product.setdefault(product_id, room_id)
+        if isinstance(rooms, set):
+            rooms.add(room_id)
+        elif rooms != room_id:
+            self._rooms_of_product[product_id] = {rooms, room_id}
+
+    def _unfile(self, room_id: str, product_id: str) -> None:
+        rooms = self._rooms_of_product[product_id]
+        if isinstance(rooms, set):
+            rooms.discard(room_id)
+            if rooms:
+                return
+        del self._rooms_of_product[product_id]
+        self.products.pop(product_id, None)
+
+
+def _trimmed(product: ProductRecord) -> ProductRecord:
+    """Drop from a product's record what takes half its memory and is not asked for here: when it became what it is."""
+    product.described = product.introduced = product.counted = _NEVER
+    if product.first_title == product.title:
+        product.first_title = product.title
+    return product
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Millions of records are made at once, none of them in a cycle: looking for garbage would double the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _described(room: RoomRecord) -> tuple[object, ...]:

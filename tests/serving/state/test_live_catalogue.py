@@ -147,6 +147,16 @@ def test_a_copy_stays_what_it_was(world: World) -> None:
     assert twin.rooms == world.catalogue.rooms
 
 
+def test_rooms_that_share_a_product_are_all_told(world: World) -> None:
+    world.happens(
+        *(start(1, room_id=room) for room in ("r1", "r2", "r3")), *(listed(2, room_id=r) for r in ("r1", "r2"))
+    )
+    assert world.happens(event("stock_changed", 3, product_id="silk", stock=0)) == ({"r1", "r2"}, {"silk"})
+    world.happens(event("room_end", 4, room_id="r1"), listed(5, room_id="r3"), event("room_end", 6, room_id="r2"))
+    assert world.happens(event("stock_changed", 7, product_id="silk", stock=1)) == ({"r3"}, {"silk"})
+    assert world.catalogue.available_products("r3") == ["silk"]
+
+
 def test_a_replica_that_is_too_far_behind_reads_everything(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.state.lmdb_tables.KEPT_CHANGES", 3)
     world.happens(start(0))
@@ -159,7 +169,7 @@ def test_a_replica_that_is_too_far_behind_reads_everything(world: World, monkeyp
     assert world.store.forget() == ("changes",)
     world.accept(event("room_end", 9, room_id="r1"), start(9, room_id="r2"))
     assert late.refresh() == ({"r1", "r2"}, None)
-    assert world.store.forget() == ("changes", "catalogue")
+    assert world.store.forget() == ("changes", "catalogue", "moments")
     world.catalogue.refresh()
     assert late.rooms == world.catalogue.rooms == {"r2": RoomRecord("r2", (9, "room_start-9-r2-mia"), "mia")}
     assert late.products == world.catalogue.products == {}
@@ -173,10 +183,13 @@ def test_a_state_made_anew_is_read_anew(world: World) -> None:
 
 
 def test_moments_are_asked_for_lazily_and_seldom(world: World) -> None:
-    world.happens(start(0), start(0, room_id="r2"), enter(61_000), enter(62_000, room_id="r2"))
+    world.happens(start(0), start(0, room_id="r2"), enter(61_000))
+    world.happens(enter(62_000, room_id="r2"))
     world.store.forget()
+    world.now_s += 0.1
     assert world.catalogue.moments("r1", at_ms=62_000) == (1, 0, 0)
     assert world.catalogue.enters(at_ms=62_000) == {"r1": pytest.approx(1.0, rel=0.01), "r2": 1.0}
+    assert world.catalogue.enters(at_ms=62_000, room_ids=["r2", "r9"]) == {"r2": 1.0}
     assert world.store.forget() == ("moments",)
     world.happens(event("comment", 61_500, user_id="u2", room_id="r1"))
     assert world.catalogue.moments("r1", at_ms=62_000) == (1, 0, 0)
@@ -237,7 +250,7 @@ def what_is_there(catalogue: LiveCatalogue) -> object:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(played=st.lists(steps, max_size=30), kept=st.sampled_from([2, 10_000]))
 def test_however_replicas_follow_they_end_where_a_rebuilt_state_begins(
     played: list[list[dict[str, Any]] | str], kept: int
