@@ -9,8 +9,8 @@ import onnxruntime
 from roomrec.errors import BundleError
 
 PROVIDERS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
-    # the arena grows by what is asked for, not to the next power of two
-    ("CUDAExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"}),
+    # The arena grows by what is asked for, not to the next power of two; products keep all bits of float32.
+    ("CUDAExecutionProvider", {"arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}),
     ("CPUExecutionProvider", {}),
 )
 """Where graphs may run, best first, with options."""
