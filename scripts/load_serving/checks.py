@@ -5,11 +5,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
+import orjson
 
 from scripts.load_serving.agenda import Agenda, now
 from scripts.load_serving.connections import Exchange, Pool
-from scripts.load_serving.rooms import Change
+from scripts.load_serving.rooms import Change, Event
 from scripts.load_serving.truth import Truth, read_slate
+
+_FULL = 20
+"""A history of fewer events has not pushed any out."""
 
 
 class Checked(NamedTuple):
@@ -65,15 +69,16 @@ class Checks:
         """Decide whether the next post is read back."""
         return self._draw() < self._read_back_share
 
-    def read_back(self, request: bytes, event_id: str) -> None:
-        """Ask for a viewer's state; it must hold an event."""
-        wanted = f'"{event_id}"'.encode()
+    def read_back(self, request: bytes, event: Event) -> None:
+        """Ask for a viewer's state; it must hold an event, unless newer ones have pushed it out of the history."""
+        wanted = f'"{event["event_id"]}"'.encode()
 
         def answered(exchange: Exchange) -> None:
-            if exchange.status not in (200, 404):
+            is_there = wanted in exchange.body
+            if exchange.status not in (200, 404) or (not is_there and is_pushed_out(event, exchange.body)):
                 self._counts["read_back not answered"] += 1
                 return
-            self._count("read_back", wanted in exchange.body, {"read_back": event_id, "status": exchange.status})
+            self._count("read_back", is_there, {"read_back": event["event_id"], "status": exchange.status})
 
         self._pool.submit(Exchange(request, now(), answered))
 
@@ -93,7 +98,7 @@ class Checks:
         return Checked(self._counts[f"{when} checked"], self._counts[f"{when} missed"])
 
     def not_answered(self) -> dict[str, int]:
-        """Return how many could not be looked at because they were refused."""
+        """Return how many could not be looked at: they were refused, or newer events had filled the history."""
         return {name.split()[0]: count for name, count in self._counts.items() if name.endswith("not answered")}
 
     def _look(self, change: Change, when: str, due: float) -> None:
@@ -125,3 +130,17 @@ class Checks:
             self._counts[f"{name} missed"] += 1
             if len(self.missed) < 5 and name != "at_once":
                 self.missed.append(told)
+
+
+def is_pushed_out(event: Event, body: bytes) -> bool:
+    """Return whether a viewer's history is full of events that are newer than one.
+
+    Args:
+        event: The one.
+        body: An answer about the viewer.
+    """
+    try:
+        occurred = [each["occurred_at_ms"] for each in orjson.loads(body)["history"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return False
+    return len(occurred) >= _FULL and min(occurred) >= event["occurred_at_ms"]

@@ -14,7 +14,7 @@ from scripts.load_serving.agenda import Agenda, Phase, now, poisson_instants
 from scripts.load_serving.checks import Checks
 from scripts.load_serving.connections import Exchange, Pool
 from scripts.load_serving.recording import Recorder
-from scripts.load_serving.reporting import Reporter
+from scripts.load_serving.reporting import Accepted, Reporter
 from scripts.load_serving.rooms import Change, Event, Rooms
 from scripts.load_serving.truth import Truth, read_slate
 from scripts.load_serving.viewers import MEAN_EVENTS_PER_BODY, Ask, Audience
@@ -216,17 +216,21 @@ class Traffic:
     def _report(self, due: float) -> None:
         if not (events := self._audience.report()):
             return
-        on_done = None
-        if self._checks.reads_back():
-            viewer = events[0]["user_id"]
-            if (chosen := _newest_of_history(events)) is not None:
-                request = self._heads.users(f"/v1/users/{quote(viewer, safe='')}")
-
-                def on_done(is_stored: bool, _: Exchange) -> None:
-                    if is_stored:
-                        self._checks.read_back(request, chosen)
-
+        on_done = self._read_back(events) if self._checks.reads_back() else None
         self._reporter.post(self._heads.events, events, due, self.recorders["events"], on_done)
+
+    def _read_back(self, events: list[Event]) -> Accepted | None:
+        """Return what reads the newest of a viewer's events that enter a history back, once it is stored."""
+        chosen = next((event for event in reversed(events) if event["event_type"] in _IN_HISTORY), None)
+        if chosen is None:
+            return None
+        request = self._heads.users(f"/v1/users/{quote(chosen['user_id'], safe='')}")
+
+        def on_done(is_stored: bool, _: Exchange) -> None:
+            if is_stored:
+                self._checks.read_back(request, chosen)
+
+        return on_done
 
     def _change_room(self, due: float) -> None:
         if (change := self._rooms.change()) is None:
@@ -271,7 +275,3 @@ class Traffic:
 
         events = [event for change in changes for event in change.events]
         self._reporter.post(self._heads.room_events, events, now(), Recorder(), on_done)
-
-
-def _newest_of_history(events: list[Event]) -> str | None:
-    return next((event["event_id"] for event in reversed(events) if event["event_type"] in _IN_HISTORY), None)
