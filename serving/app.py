@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
@@ -24,7 +23,8 @@ def build_app(args: Mapping[str, Any]) -> Application:
     """Build the application; ``serve run serving.app:build_app replicas=2`` works as well.
 
     Args:
-        args: Values for ``Settings``; what is not given comes from the environment.
+        args: Values for ``Settings``. What is not given comes from the environment: of this process for the number of
+            replicas, of each replica's node for the rest, so that nodes may differ and secrets stay where they are.
 
     Returns:
         The application, not yet running.
@@ -54,4 +54,4 @@ def build_app(args: Mapping[str, Any]) -> Application:
         graceful_shutdown_wait_loop_s=0.1,
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
     )
-    return deploy(Replica).bind(msgspec.to_builtins(settings))
+    return deploy(Replica).bind(dict(args))

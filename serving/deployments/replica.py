@@ -25,7 +25,8 @@ class Replica:
     stop and decides how many there should be.
 
     Args:
-        settings: ``Settings`` as a dictionary, since it travels to another process.
+        settings: Values for ``Settings``, as a dictionary since it travels to another process; the environment has the
+            rest.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
