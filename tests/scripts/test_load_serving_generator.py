@@ -299,8 +299,8 @@ def test_a_closed_loop_keeps_so_many_under_way() -> None:
 
     found, most = run(measure())
     assert most == 5
-    assert found["latency_ms"]["p50"] == pytest.approx(21, abs=4)
-    assert found["served"] == pytest.approx(235, abs=40)  # 5 at a time, 20 to 22 ms each
+    assert found["latency_ms"]["p50"] >= 20
+    assert found["served"] * found["latency_ms"]["mean"] == pytest.approx(5_000, rel=0.15)  # 5 at a time for 1000 ms
 
 
 def test_a_load_ends_with_its_requests() -> None:
