@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from roomrec.retrieval.availability import ProductRecord, RoomRecord
+from roomrec.retrieval.availability import Listing, ProductRecord, RoomRecord
 from serving.state.applying import Applied
 from serving.state.state_store import CatalogueRecords
 
@@ -13,6 +13,7 @@ KEPT_CHANGES: Final = 10_000
 """Pieces of the feed that are kept; a replica further behind reads the whole catalogue."""
 
 _RECORDS_PER_CHANGE = 100
+_NEVER = (-1, "")
 
 
 class Change(msgspec.Struct, array_like=True):
@@ -52,12 +53,29 @@ def changes_of(applied: Applied) -> Iterator[Change]:
 def lay_over(records: CatalogueRecords, change: Change) -> None:
     """Add a piece of the feed to those before it; ``records`` is changed in place."""
     for room_id, room in change.rooms.items():
+        if room is not None:
+            slim_listings(room.listings)
         before = records.rooms.get(room_id)
         if room is not None and before is not None:
             before.listings.update(room.listings)
             room.listings = before.listings
         records.rooms[room_id] = room
-    records.products.update(change.products)
+    for product_id, product in change.products.items():
+        records.products[product_id] = slim_product(product)
+
+
+def slim_product(product: ProductRecord) -> ProductRecord:
+    """Drop what only places late events among others: replicas need none of it, and it is half of their memory."""
+    product.described = product.introduced = product.counted = _NEVER
+    if product.first_title == product.title:
+        product.first_title = product.title  # one string instead of two
+    return product
+
+
+def slim_listings(listings: dict[str, Listing]) -> None:
+    """As ``slim_product``, for listings."""
+    for listing in listings.values():
+        listing.newest = _NEVER
 
 
 def without_listings(room: RoomRecord) -> RoomRecord:

@@ -16,8 +16,6 @@ from serving.state.state_store import CatalogueRecords, Position, StateStore
 MOMENTS_LAG_S: Final = 0.1
 """Moments and counts of enters are read again when they are older than this and somebody asks."""
 
-_NEVER: Final = (-1, "")
-
 
 class Changes(NamedTuple):
     """What a refresh may have changed."""
@@ -35,8 +33,7 @@ class LiveCatalogue:
     event visible to the next request on every replica; while only viewers do things it does nothing.
 
     A room's record is another object whenever what the item encoder sees of the room may have changed. A listing it
-    does not see is changed in place, because a room may list tens of thousands. What only places late events among
-    others stays in the store.
+    does not see is changed in place, because a room may list tens of thousands.
 
     Args:
         store: Where records come from.
@@ -139,8 +136,7 @@ class LiveCatalogue:
         changed: set[str] = set()
         product_ids = set(records.products)
         gone: list[RoomRecord] = []
-        for product_id, product in records.products.items():
-            self.products[product_id] = _trimmed(product)
+        self.products.update(records.products)
         for room_id, record in records.rooms.items():
             before = self.rooms.pop(room_id, None) or self._not_started.pop(room_id, None)
             if (before is not None and before.is_live) or (record is not None and record.is_live):
@@ -152,8 +148,7 @@ class LiveCatalogue:
                     gone.append(before)
                 continue
             product_ids.update(record.listings)
-            for product_id, listing in record.listings.items():
-                listing.newest = _NEVER
+            for product_id in record.listings:
                 self._file(room_id, product_id)
             room = record if before is None else self._merged(before, record)
             self._own.add(room_id)
@@ -200,14 +195,6 @@ class LiveCatalogue:
                 return
         del self._rooms_of_product[product_id]
         self.products.pop(product_id, None)
-
-
-def _trimmed(product: ProductRecord) -> ProductRecord:
-    """Drop from a product's record what takes half its memory and is not asked for here: when it became what it is."""
-    product.described = product.introduced = product.counted = _NEVER
-    if product.first_title == product.title:
-        product.first_title = product.title
-    return product
 
 
 @contextmanager

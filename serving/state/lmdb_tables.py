@@ -9,7 +9,15 @@ import msgspec
 
 from roomrec.retrieval.availability import Listing, ProductRecord, RoomRecord
 from serving.state.applying import Applied, Loaded, Needed
-from serving.state.changes import KEPT_CHANGES, Change, changes_of, lay_over, without_listings
+from serving.state.changes import (
+    KEPT_CHANGES,
+    Change,
+    changes_of,
+    lay_over,
+    slim_listings,
+    slim_product,
+    without_listings,
+)
 from serving.state.records import RoomMoment, StoredUser
 from serving.state.state_store import CatalogueRecords, MomentRecords, Position
 
@@ -147,12 +155,13 @@ class LmdbTables:
             for _, packed_listing in self._listings(transaction, room.room_id):
                 stored = self._decode_listing(packed_listing)
                 room.listings[stored.product_id] = stored.listing
+            slim_listings(room.listings)
             listed.update(room.listings)
             rooms[room.room_id] = room
         products = {}
         for product_id in listed:
             if (packed := transaction.get(_key(product_id), db=self._databases["products"])) is not None:
-                products[product_id] = self._decode_product(packed)
+                products[product_id] = slim_product(self._decode_product(packed))
         return CatalogueRecords(self.position(transaction), rooms, products)
 
     def changes(self, transaction: lmdb.Transaction, since: Position) -> CatalogueRecords | None:

@@ -9,7 +9,15 @@ import redis
 
 from roomrec.retrieval.availability import Listing, ProductRecord, RoomRecord
 from serving.state.applying import Applied, Loaded, Needed
-from serving.state.changes import KEPT_CHANGES, Change, changes_of, lay_over, without_listings
+from serving.state.changes import (
+    KEPT_CHANGES,
+    Change,
+    changes_of,
+    lay_over,
+    slim_listings,
+    slim_product,
+    without_listings,
+)
 from serving.state.records import RoomMoment, StoredUser
 from serving.state.redis_connection import RedisConnection
 from serving.state.state_store import CatalogueRecords, MomentRecords, Position
@@ -192,11 +200,13 @@ class RedisTables:
             pipeline.hgetall(self._listings(room.room_id))
         for room, listings in zip(rooms, pipeline.execute() if rooms else (), strict=True):
             room.listings.update((name.decode(), self._decode_listing(packed)) for name, packed in listings.items())
+            slim_listings(room.listings)
             found.rooms[room.room_id] = room
         listed = list({product_id for room in rooms for product_id in room.listings})
         for start in range(0, len(listed), _FIELDS_AT_ONCE):
             some = listed[start : start + _FIELDS_AT_ONCE]
-            found.products.update(_decoded(some, client.hmget(self._products, some), self._decode_product))
+            products = _decoded(some, client.hmget(self._products, some), self._decode_product)
+            found.products.update((product_id, slim_product(product)) for product_id, product in products)
         return self.standing(*client.mget(self.owner, self.position_key)), found
 
     def changes(self, client: "redis.Redis", since: Position) -> tuple[Standing, CatalogueRecords | None]:

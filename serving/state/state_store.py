@@ -19,7 +19,11 @@ class Position(NamedTuple):
 
 
 class CatalogueRecords(NamedTuple):
-    """Rooms that have not ended and products, or what has changed of them."""
+    """Rooms that have not ended and products, or what has changed of them.
+
+    What only places late events among others may be left out: ``newest`` of a listing, ``described``, ``introduced``
+    and ``counted`` of a product.
+    """
 
     position: Position
     rooms: dict[str, RoomRecord | None]
