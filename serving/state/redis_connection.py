@@ -23,6 +23,8 @@ _NEEDED: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 
 _OLDEST_VERSION = 7
 _REWRITE_PATIENCE_S = 10.0
+_PROBE_S = 0.05
+_PROBE_PAUSE_S = 0.25
 _CAUSE = "caused error: "
 
 
@@ -30,8 +32,8 @@ class RedisConnection:
     """Connections of one process to one Redis; may be used by several threads.
 
     Nothing is sent twice on its own: whether a command whose answer was lost was carried out is for the caller to know.
-    After a timeout nothing is asked for as long as was waited, so that a Redis that hangs costs a request in a
-    thousand its patience, not every one.
+    A Redis that hangs costs one request its patience. Those after it fail at once, until a short question now and then
+    has been answered.
 
     Args:
         url: ``redis://[user:password@]host[:port][/number]``, ``rediss://`` for TLS, or ``unix:///path``.
@@ -46,15 +48,10 @@ class RedisConnection:
         self.name = _without_password(url)
         self._prefix = f"{{{prefix}}}:"
         self._timeout_s = timeout_ms / 1000
+        self._hangs = False
         self._ask_again_at = 0.0
         try:
-            self._client = redis.Redis.from_url(
-                url,
-                socket_timeout=self._timeout_s,
-                socket_connect_timeout=self._timeout_s,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,  # with 3, redis-py does not look whether a connection from the pool is still open
-            )
+            self._client, self._short = _client(url, self._timeout_s), _client(url, min(_PROBE_S, self._timeout_s))
             self._client.connection_pool.make_connection()  # opens nothing, but reads all of the address
         except (ValueError, TypeError):
             raise ConfigurationError(
@@ -80,12 +77,12 @@ class RedisConnection:
         Raises:
             StateError: If Redis cannot be reached in time or refuses; never with what was sent.
         """
-        if time.monotonic() < self._ask_again_at:
-            raise StateError(f"{purpose}: Redis {self.name} did not answer within {self._timeout_s:g} s just now")
+        if self._hangs and not self._answers_again():
+            raise StateError(f"{purpose}: Redis {self.name} did not answer within {self._timeout_s:g} s, nor since")
         try:
             yield self._client
         except redis.TimeoutError:
-            self._ask_again_at = time.monotonic() + self._timeout_s
+            self._hangs, self._ask_again_at = True, time.monotonic() + _PROBE_PAUSE_S
             raise StateError(f"{purpose}: Redis {self.name} did not answer within {self._timeout_s:g} s") from None
         except redis.RedisError as error:
             # the error of a pipeline quotes the command, which may hold what a viewer did
@@ -142,6 +139,19 @@ class RedisConnection:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        self._short.close()
+
+    def _answers_again(self) -> bool:
+        now = time.monotonic()
+        if now < self._ask_again_at:
+            return False
+        self._ask_again_at = now + _PROBE_PAUSE_S
+        try:
+            self._short.ping()
+        except redis.RedisError:
+            return False
+        self._hangs = False
+        return True
 
     def _check_configuration(self, client: Any, needed: dict[str, tuple[str, ...]]) -> None:
         try:
@@ -158,6 +168,16 @@ class RedisConnection:
                     f"Redis {self.name} may lose events that were acknowledged: {name} is {found.get(name)}, must be "
                     f"{values[0]} in redis.conf; ROOMREC_REDIS_DURABILITY=everysec accepts the loss of a second"
                 )
+
+
+def _client(url: str, timeout_s: float) -> "redis.Redis":
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,  # with 3, redis-py does not look whether a connection from the pool is still open
+    )
 
 
 def _without_password(url: str) -> str:

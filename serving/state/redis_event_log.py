@@ -9,45 +9,7 @@ import redis
 from roomrec.errors import StateError
 from serving.state.event_log import ACCEPTED, DUPLICATE, Appended, Event, LoggedEvent
 from serving.state.redis_connection import Durability, RedisConnection
-
-_APPEND = """
-local log, ids, bodies = KEYS[1], KEYS[2], KEYS[3]
-local last = 0
-if redis.call('EXISTS', log) == 1 then
-  local about = redis.call('XINFO', 'STREAM', log)
-  for i = 1, #about, 2 do
-    if about[i] == 'last-generated-id' then last = tonumber(string.sub(about[i + 1], 3)) end
-  end
-end
-local places = {last}
-for i = 1, #ARGV, 3 do
-  local place = string.format('%.0f', last + 1)
-  if redis.call('HSETNX', ids, ARGV[i], place) == 1 then
-    redis.call('XADD', log, '0-' .. place, '', '')
-    redis.call('HSET', bodies, place, ARGV[i + 2])
-    if ARGV[i + 1] ~= '0' then redis.call('SADD', KEYS[tonumber(ARGV[i + 1])], place) end
-    last = last + 1
-    places[#places + 1] = last
-  else
-    places[#places + 1] = 0
-  end
-end
-return places
-"""
-"""KEYS: stream, ids, bodies, then the index of each viewer; ARGV: event id, place of its viewer in KEYS or 0, body.
-
-Returns the last place before, then the place of each event or 0. Numbers of Lua are exact up to 2**53.
-"""
-
-_READ = """
-local places, bodies = {}, {}
-for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '0-' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
-  places[#places + 1] = string.sub(entry[1], 3)
-end
-if #places > 0 then bodies = redis.call('HMGET', KEYS[2], unpack(places)) end
-return {redis.call('GET', KEYS[3]), places, bodies}
-"""
-"""KEYS: stream, bodies, trimmed; ARGV: first place, most events."""
+from serving.state.redis_scripts import APPEND, READ, REMOVE
 
 _INT64 = range(-(2**63), 2**63)
 _APPENDED_AT_ONCE = 2_000
@@ -88,8 +50,9 @@ class RedisEventLog:
         self._notes = connection.key("log-notes")
         connection.check(durability=durability)
         with connection.asking("event log cannot be opened") as client:
-            self._append_script = client.register_script(_APPEND)
-            self._read_script = client.register_script(_READ)
+            self._append_script = client.register_script(APPEND)
+            self._read_script = client.register_script(READ)
+            self._remove_script = client.register_script(REMOVE)
         self._encode = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -158,7 +121,9 @@ class RedisEventLog:
         with self._redis.asking("event log cannot be read") as client:
             places = sorted(map(int, client.smembers(self._places_of(user_id))))
         for first in range(0, len(places), _ERASED_AT_ONCE):
-            yield from self._events_at(places[first : first + _ERASED_AT_ONCE])
+            with self._redis.asking("event log cannot be read") as client:
+                bodies = client.hmget(self._bodies, places[first : first + _ERASED_AT_ONCE])
+            yield from (self._decode(body) for body in bodies if body is not None)
 
     def last_seq(self) -> int:
         """Return the greatest ``seq`` ever given, 0 if none.
@@ -211,17 +176,10 @@ class RedisEventLog:
         Raises:
             StateError: If Redis refused.
         """
-        until = entries[-1].seq
-        with self._redis.asking("event log cannot be trimmed") as client:
-            pipeline = client.pipeline(transaction=True)
-            pipeline.hdel(self._ids, *(entry.event["event_id"] for entry in entries))
-            pipeline.hdel(self._bodies, *(entry.seq for entry in entries))
-            for entry in entries:
-                if (user_id := entry.event.get("user_id")) is not None:
-                    pipeline.srem(self._places_of(user_id), entry.seq)
-            pipeline.xtrim(self.key, minid=f"0-{until + 1}", approximate=False)
-            pipeline.set(self._trimmed, until)
-            pipeline.execute()
+        for first in range(0, len(entries), _APPENDED_AT_ONCE):
+            piece = entries[first : first + _APPENDED_AT_ONCE]
+            with self._redis.asking("event log cannot be trimmed"):
+                self._remove(piece, until=piece[-1].seq)
 
     def hold(self, group: str) -> None:
         """Keep everything in the log for a follower that may have to read all of it again.
@@ -255,14 +213,13 @@ class RedisEventLog:
                 places = [int(place) for place in client.srandmember(index, _ERASED_AT_ONCE)]
                 if not places:
                     break
-                event_ids = [event["event_id"] for event in self._events_at(places)]
-                pipeline = client.pipeline(transaction=True)
-                pipeline.xdel(self.key, *(f"0-{place}" for place in places))
-                pipeline.hdel(self._bodies, *places)
-                if event_ids:
-                    pipeline.hdel(self._ids, *event_ids)
-                pipeline.srem(index, *places)
-                erased += pipeline.execute()[0]
+                bodies = client.hmget(self._bodies, places)
+                erased += self._remove(
+                    [
+                        LoggedEvent(place, {"event_id": "", "user_id": user_id} if body is None else self._decode(body))
+                        for place, body in zip(places, bodies, strict=True)
+                    ]
+                )
         if self._forgets_on_disk:
             self._redis.forget_on_disk()
         return erased
@@ -283,10 +240,14 @@ class RedisEventLog:
         """Close the connection."""
         self._redis.close()
 
-    def _events_at(self, places: Sequence[int]) -> Iterator[Event]:
-        with self._redis.asking("event log cannot be read") as client:
-            bodies = client.hmget(self._bodies, places)
-        return (self._decode(body) for body in bodies if body is not None)
+    def _remove(self, entries: Sequence[LoggedEvent], *, until: int | str = "") -> int:
+        keys = [self.key, self._ids, self._bodies, self._trimmed]
+        places_of_users: dict[str, int] = {}
+        values: list[str | int] = [until]
+        for entry in entries:
+            owner = self._owner(entry.event, keys, places_of_users)
+            values += (entry.event["event_id"], entry.seq, owner)
+        return int(self._remove_script(keys=keys, args=values))
 
     def _arguments(self, events: Sequence[Event]) -> tuple[list[bytes], list[bytes | int]]:
         """Return keys and values for the script that appends."""
@@ -295,13 +256,19 @@ class RedisEventLog:
         values: list[bytes | int] = []
         for event in events:
             _refuse_long_numbers(event)
-            user_id = event.get("user_id")
-            if user_id is not None and user_id not in places_of_users:
-                keys.append(self._places_of(user_id))
-                places_of_users[user_id] = len(keys)
-            owner = 0 if user_id is None else places_of_users[user_id]
+            owner = self._owner(event, keys, places_of_users)
             values += (event["event_id"].encode(), owner, self._encode(event))
         return keys, values
+
+    def _owner(self, event: Event, keys: list[bytes], places_of_users: dict[str, int]) -> int:
+        """Return where the index of an event's viewer is among the keys of a script, counted from 1; 0 for none."""
+        user_id = event.get("user_id")
+        if user_id is None:
+            return 0
+        if user_id not in places_of_users:
+            keys.append(self._places_of(user_id))
+            places_of_users[user_id] = len(keys)
+        return places_of_users[user_id]
 
     def _places_of(self, user_id: str) -> bytes:
         return self._redis.key("log-of", user_id)

@@ -12,46 +12,11 @@ from serving.state.applying import RULES, apply_events, needed_by
 from serving.state.event_log import Appended, EventLog
 from serving.state.records import unpack_user
 from serving.state.redis_connection import RedisConnection
+from serving.state.redis_scripts import COMMIT, ERASE, TAKE_OVER
 from serving.state.redis_tables import RedisTables, Standing, Writes
 from serving.state.state_store import CatalogueRecords, Erased, MomentRecords, Position
 
 T = TypeVar("T")
-
-_COMMIT = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
-local i = 5
-while i <= #ARGV do
-  local last = i + 2 + tonumber(ARGV[i])
-  redis.call(ARGV[i + 1], KEYS[3 + tonumber(ARGV[i + 2])], unpack(ARGV, i + 3, last))
-  i = last + 1
-end
-redis.call('SET', KEYS[2], ARGV[3])
-if ARGV[4] ~= '' then
-  local told = redis.pcall('XGROUP', 'SETID', KEYS[3], 'state', '0-' .. ARGV[4], 'ENTRIESREAD', ARGV[4])
-  if told.err then
-    redis.pcall('XGROUP', 'CREATE', KEYS[3], 'state', '0-' .. ARGV[4], 'MKSTREAM', 'ENTRIESREAD', ARGV[4])
-  end
-end
-return 1
-"""
-"""Carry out commands if the state still stands where it was read, else nothing.
-
-KEYS: owner, position, log, then those of the commands; ARGV: generation, position as read, position after, place to
-tell the consumer group or nothing, then for each command how many arguments, its name, its key, its arguments.
-"""
-
-_TAKE_OVER = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
-local before = redis.call('GET', KEYS[3])
-if before and cmsgpack.unpack(before)[2] > tonumber(ARGV[3]) then return 0 end
-redis.call('SET', KEYS[2], ARGV[1])
-redis.call('DEL', KEYS[1])
-return 1
-"""
-"""Make the generation that was built the live one, unless the live one is ahead of it.
-
-KEYS: building, live, position of the live one; ARGV: built, live one, how far the built one has come.
-"""
 
 _CHUNK = 2_000
 _BUILDER_MS = 30_000
@@ -109,8 +74,9 @@ class RedisStateStore:
         self._decode_made_with = msgspec.msgpack.Decoder(tuple[int, int]).decode
         connection.check(durability=None)
         with connection.asking("state cannot be opened") as client:
-            self._commit_script = client.register_script(_COMMIT)
-            self._take_over_script = client.register_script(_TAKE_OVER)
+            self._commit_script = client.register_script(COMMIT)
+            self._erase_script = client.register_script(ERASE)
+            self._take_over_script = client.register_script(TAKE_OVER)
         self._tables = self._live()
         self._build(unless=lambda live: live.rules == RULES and live.history_limit >= history_limit)
 
@@ -236,7 +202,7 @@ class RedisStateStore:
                     entries[-1].seq if entries else last_seq or 0,  # what lay there was erased
                     max(standing.position.catalogue_seq, applied.catalogue_seq),
                 )
-                if not self._commit(tables, standing, end, standing.edits, writes):
+                if not self._commit(tables, standing, end, writes):
                     continue
             if appended is not None:
                 rest = [entry for entry in appended.entries if entry.seq > end.applied_seq]
@@ -244,15 +210,25 @@ class RedisStateStore:
                     return end
                 appended = appended._replace(entries=rest, previous_seq=end.applied_seq)
 
-    def _commit(self, tables: RedisTables, standing: Standing, end: Position, edits: int, writes: Writes) -> bool:
+    def _commit(
+        self, tables: RedisTables, standing: Standing, end: Position, writes: Writes, *, is_erasure: bool = False
+    ) -> bool:
+        """Carry out commands together with the new position; say whether the state had not moved."""
+        script = self._erase_script if is_erasure else self._commit_script
         is_live = tables.owner == self._live_key
         if not is_live:
             writes.add("PEXPIRE", tables.owner, _BUILDER_MS)
         tell = end.applied_seq if is_live and self._log_key is not None else ""
         with self._redis.asking("state cannot be written"):
-            done = self._commit_script(
+            done = script(
                 keys=[tables.owner, tables.position_key, self._log_key or tables.position_key, *writes.keys],
-                args=[tables.name, standing.packed, tables.pack(end, edits=edits), tell, *writes.values],
+                args=[
+                    tables.name,
+                    standing.packed,
+                    tables.pack(end, edits=standing.edits + is_erasure),
+                    tell,
+                    *writes.values,
+                ],
             )
         return bool(done)
 
@@ -331,7 +307,7 @@ class RedisStateStore:
             standing = tables.standing(*keys)
             writes = Writes()
             writes.add("UNLINK", tables.user_key(user_id))
-            if self._commit(tables, standing, standing.position, standing.edits + 1, writes):
+            if self._commit(tables, standing, standing.position, writes, is_erasure=True):
                 break
         if packed is None:
             return Erased(0, 0, 0)

@@ -114,7 +114,7 @@ def test_a_redis_that_hangs_is_waited_for_once_and_comes_back(server: RedisServe
         assert sum(waited[1:]) < 0.2
     finally:
         server.process.send_signal(signal.SIGCONT)
-    time.sleep(0.35)
+    time.sleep(0.3)
     connection.check(durability="always")
     connection.close()
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from serving.deployments.recommender import Query
 from serving.settings import Settings
 from serving.state.opening import open_log, open_state, open_store
 from serving.state.records import unpack_user
+from serving.state.redis_event_log import RedisEventLog
 from serving.state.writer import EventWriter
 from tests.contracts.state_store_contract import enter as entered
 from tests.contracts.state_store_contract import start as started
@@ -98,6 +100,56 @@ def test_commands_work_on_redis(both: Settings, monkeypatch: pytest.MonkeyPatch,
     assert "cannot rebuild: events 1 to 2 have left the event log" in run("rebuild-state")
     monkeypatch.setenv("ROOMREC_EVENT_LOG", "sqlite")
     assert "there is no event log" in run("trim-log", str(tmp_path / "archive"))
+
+
+def test_a_full_redis_refuses_bodies_whole_and_keeps_what_it_has(both: Settings, server: RedisServer) -> None:
+    opened = open_state(both)
+    with server.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)
+    acknowledged: list[int] = []
+
+    def post_until_full() -> None:
+        while True:
+            opened.appended.append(body_of(len(acknowledged)))
+            acknowledged.append(100)
+
+    with pytest.raises(StateError, match="used memory > 'maxmemory'"):
+        post_until_full()
+    kept = sum(acknowledged)
+    assert kept >= 500
+    assert len(opened.log.read(after=0, limit=100_000)) == kept == opened.log.last_seq()
+    with server.client() as client:
+        assert client.hlen("{roomrec}:log-ids") == client.hlen("{roomrec}:log-bodies") == kept
+    assert opened.appended.erase_user("u7") == len(acknowledged)  # what makes room goes through
+    assert isinstance(opened.log, RedisEventLog)
+    opened.log.trim(opened.log.read(after=0, limit=kept // 2))
+    assert opened.appended.append(body_of(len(acknowledged))).statuses == ["accepted"] * 100
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+    assert opened.log.erase_user("u8") > 0
+    assert opened.store._erase_from(b"{roomrec}:state-live", "u8").events == 0
+    opened.close()
+
+
+def body_of(number: int) -> list[dict[str, Any]]:
+    """A hundred events of a hundred viewers."""
+    return [entered(n, user_id=f"u{n}") | {"event_id": f"{number}-{n}"} for n in range(100)]
+
+
+def test_a_full_redis_may_forget_viewers_and_nothing_else(both: Settings, server: RedisServer) -> None:
+    opened = open_state(msgspec.structs.replace(both, redis_user_ttl_days=30))
+    opened.store.catch_up(opened.appended.append([started(0), *(entered(n, user_id=f"u{n}") for n in range(3_000))]))
+    with server.client() as client:
+        keys = {key for key in client.scan_iter() if b":user:" not in key}
+        client.config_set("maxmemory-policy", "volatile-ttl")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] - 200_000)
+        opened.appended.append([entered(0, user_id="late")])
+        assert {key for key in client.scan_iter() if b":user:" not in key} == keys | {b"{roomrec}:log-of:late"}
+        assert 0 < sum(1 for _ in client.scan_iter("*:user:*")) < 3_000
+    opened.store.catch_up()
+    assert len(opened.log.read(after=0, limit=100_000)) == 3_002
+    assert opened.store.read_catalogue().rooms.keys() == {"r1"}
+    opened.close()
 
 
 def test_killed_and_brought_back_under_load_nothing_is_lost_or_doubled(both: Settings, server: RedisServer) -> None:

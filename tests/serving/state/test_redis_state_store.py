@@ -110,10 +110,10 @@ def before_commits(store: RedisStateStore, monkeypatch: pytest.MonkeyPatch, happ
     """Pause a store once between what it read and what it writes, while something happens."""
     commit, things = store._commit, [happens]
 
-    def paused(*arguments: Any) -> bool:
+    def paused(*arguments: Any, **named: Any) -> bool:
         if things:
             things.pop()()
-        return commit(*arguments)
+        return commit(*arguments, **named)
 
     monkeypatch.setattr(store, "_commit", paused)
 
