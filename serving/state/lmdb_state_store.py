@@ -99,6 +99,7 @@ class LmdbStateStore:
             StateError: If the log cannot be read or the state cannot be written; nothing has changed then.
         """
         with self._transaction() as transaction:
+            self._refuse_other_rules(transaction)
             position = self._tables.position(transaction)
             if (
                 appended is not None
@@ -115,6 +116,7 @@ class LmdbStateStore:
             StateError: As ``catch_up``.
         """
         with self._transaction() as transaction:
+            self._refuse_other_rules(transaction)
             self._tables.clear(transaction)
             return self._apply_log(transaction)
 
@@ -158,6 +160,7 @@ class LmdbStateStore:
             StateError: If the log cannot be read or the state cannot be written; nothing has changed then.
         """
         with self._transaction() as transaction:
+            self._refuse_other_rules(transaction)
             user = self._tables.pop_user(transaction, user_id)
             self._apply_log(transaction)
             if user is None:
@@ -214,6 +217,15 @@ class LmdbStateStore:
             position = Position(position.generation, some[-1].seq, max(position.catalogue_seq, applied.catalogue_seq))
         self._tables.set_position(transaction, position)
         return position
+
+    def _refuse_other_rules(self, transaction: lmdb.Transaction) -> None:
+        """While a new version takes over, the old one still runs: it must not write what the new one cannot read."""
+        rules = self._tables.number(transaction, "rules")
+        if rules != RULES:
+            raise StateError(
+                f"state {self._path} was made anew by rules {rules}, this process has rules {RULES}: another version "
+                f"of the endpoint has taken over, stop this one"
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[lmdb.Transaction]:

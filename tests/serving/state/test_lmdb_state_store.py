@@ -72,6 +72,25 @@ def test_a_state_made_by_other_rules_is_made_again(
     store.close()
 
 
+def test_a_state_taken_over_by_another_version_is_not_written(
+    tmp_path: Path, log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path, log)
+    store.catch_up(log.append([enter(1)]))
+    with monkeypatch.context() as another_version:
+        another_version.setattr("serving.state.lmdb_state_store.RULES", 1_000)
+        with pytest.raises(StateError, match="made anew by rules"):
+            store.catch_up(log.append([enter(2)]))
+        with pytest.raises(StateError, match="made anew by rules"):
+            store.erase_user("u1")
+        with pytest.raises(StateError, match="made anew by rules"):
+            store.rebuild()
+    assert remembered(store) == [1]
+    store.catch_up()
+    assert remembered(store) == [1, 2]
+    store.close()
+
+
 def test_a_log_that_was_replaced_is_read_from_its_beginning(tmp_path: Path) -> None:
     long, short = SqliteEventLog(tmp_path / "long.sqlite"), SqliteEventLog(tmp_path / "short.sqlite")
     long.append([enter(1), enter(2)])
