@@ -17,13 +17,12 @@ _ALWAYS_LEFT: Final = (
     "with `python -m training.preprocess ... overwrite=true`, which leaves the viewer out",
     "bundles trained before now: a vocabulary with viewers' ids may name the viewer; train again and delete them",
     "exports that were copied or moved to where this endpoint does not know them",
-    "decayed counts of enters and popularity, which name nobody",
+    "decayed counts of enters and popularity, which name nobody; hashes of ids in the indexes of event log and state",
     "memory of running replicas until it is used again, and blocks that the file system freed without overwriting them",
 )
 _LEFT_IN_LMDB: Final = (
-    "state/data.mdb was overwritten where no record lies, but for hashes of ids in the branches of its tree; what "
-    "running replicas have in their write buffers may come to lie in such places again, until the endpoint has been "
-    "stopped and started, which overwrites once more"
+    "state/data.mdb was overwritten where no record lies; what running replicas have in their write buffers may come "
+    "to lie in such places again, until the endpoint has been stopped and started, which overwrites once more"
 )
 _LEFT_IN_REDIS: Final = (
     "Redis: its own file was written again, but its replicas and backups keep what was deleted until theirs are; of "

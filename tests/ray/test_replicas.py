@@ -3,7 +3,6 @@
 import os
 import re
 import socket
-import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from roomrec.bundle import Registry
 from serving.settings import Settings
+from serving.state.sqlite_event_log import SqliteEventLog
 from tests.serving.shop import publish_two
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
@@ -106,12 +106,9 @@ def test_a_sold_out_product_is_gone_from_every_replica_at_once(shop: Shop) -> No
 
 def test_an_event_logged_by_a_process_that_died_is_found(shop: Shop) -> None:
     shop.post("room_start", room_id="r4", streamer_id="zoe")
-    log = sqlite3.connect(shop.settings.event_log_path, isolation_level=None)
+    log = SqliteEventLog(shop.settings.event_log_path)
     body = {"event_id": "orphan", "event_type": "room_end", "occurred_at_ms": 1, "received_at_ms": 1, "room_id": "r4"}
-    log.execute(
-        "INSERT INTO events (event_id, event_type, room_id, body) VALUES ('orphan', 'room_end', 'r4', ?)",
-        (msgspec.json.encode(body),),
-    )
+    log.append([body])
     log.close()
     deadline = time.monotonic() + 10
     while any("r4" in feed for feed in shop.feeds("u1")):
