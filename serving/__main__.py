@@ -90,18 +90,23 @@ def start(
 
 
 @application.command("rebuild-state")
-def rebuild_state(data: Data = None) -> None:
+def rebuild_state(
+    data: Data = None,
+    archive: Annotated[str | None, typer.Option(help="Folder that trim-log moved events to.")] = None,
+) -> None:
     """Drop the state and make it again from the event log; a running endpoint follows."""
-    from serving.state.opening import open_store_to_rebuild, open_written_log
+    from serving.privacy.exports import Exports
+    from serving.state.opening import open_log_with_archive, open_store_to_rebuild, open_written_log
 
     started = time.perf_counter()
     try:
         settings = Settings.read({"data": _absolute(data)})
-        log = open_written_log(settings)
-        store = open_store_to_rebuild(settings, log)
-        position = store.rebuild()
-        store.close()
-        log.close()
+        with Exports(Path(settings.data)).lock() if archive is not None else contextlib.nullcontext():
+            log = open_written_log(settings) if archive is None else open_log_with_archive(settings, Path(archive))
+            store = open_store_to_rebuild(settings, log)
+            position = store.rebuild()
+            store.close()
+            log.close()
     except RoomRecError as error:
         _errors.print(f"cannot rebuild: {error}", markup=False)
         raise typer.Exit(1) from None

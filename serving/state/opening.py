@@ -2,14 +2,17 @@
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from roomrec.errors import ConfigurationError, StateError
+from roomrec.events.erasure import ERASED_USERS_FILE
 from serving.settings import Settings
 from serving.state.event_log import EventLog
 from serving.state.lmdb_state_store import LmdbStateStore, drop_state
+from serving.state.redis_archive import ArchivedLog
 from serving.state.redis_connection import RedisConnection
-from serving.state.redis_event_log import RedisEventLog
+from serving.state.redis_event_log import LOG_KEY, RedisEventLog
 from serving.state.redis_state_store import RedisStateStore
 from serving.state.sqlite_event_log import SqliteEventLog
 from serving.state.state_store import StateStore
@@ -92,6 +95,24 @@ def open_written_log(settings: Settings) -> EventLog:
     return log
 
 
+def open_log_with_archive(settings: Settings, archive: Path) -> EventLog:
+    """Open an event log together with the events that were trimmed from it, to make the state of.
+
+    Args:
+        settings: Which log.
+        archive: Where `trim-log` moved them; an erasure is not to go through its files meanwhile.
+
+    Raises:
+        StateError: As ``open_written_log``, or if the archive is that of another log.
+    """
+    log = open_written_log(settings)
+    try:
+        return ArchivedLog(log, archive, erased_users=Path(settings.data) / ERASED_USERS_FILE)
+    except BaseException:
+        log.close()
+        raise
+
+
 def open_store(settings: Settings, log: EventLog, *, may_shrink: bool = True) -> StateStore:
     """Open the state that follows a log.
 
@@ -127,7 +148,7 @@ def open_store(settings: Settings, log: EventLog, *, may_shrink: bool = True) ->
             log,
             history_limit=settings.history_limit,
             user_ttl_s=settings.redis_user_ttl_days * _DAY_S or None,
-            log_key=log.key if isinstance(log, RedisEventLog) else None,
+            log_key=connection.key(LOG_KEY) if settings.event_log == "redis" else None,
             may_shrink=may_shrink,
         )
     except BaseException:

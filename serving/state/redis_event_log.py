@@ -1,7 +1,7 @@
 """The event log as one Redis stream, shared by all machines."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import redis
@@ -10,6 +10,9 @@ from roomrec.errors import StateError
 from serving.state.event_log import ACCEPTED, DUPLICATE, Appended, Event, LoggedEvent
 from serving.state.redis_connection import Durability, RedisConnection
 from serving.state.redis_scripts import APPEND, READ, REMOVE
+
+LOG_KEY: Final = "log"
+"""Key of the stream, after the prefix."""
 
 _INT64 = range(-(2**63), 2**63)
 _APPENDED_AT_ONCE = 2_000
@@ -43,7 +46,7 @@ class RedisEventLog:
     ) -> None:
         self._redis = connection
         self._forgets_on_disk = forgets_on_disk
-        self.key = connection.key("log")
+        self.key = connection.key(LOG_KEY)
         self._ids = connection.key("log-ids")
         self._bodies = connection.key("log-bodies")
         self._trimmed = connection.key("log-trimmed")
@@ -108,7 +111,7 @@ class RedisEventLog:
             if after < int(trimmed or 0):
                 raise StateError(
                     f"events {after + 1} to {int(trimmed)} have left the event log for the files that `trim-log` "
-                    f"wrote: what needs them cannot be made from Redis alone"
+                    f"wrote: `rebuild-state --archive FOLDER` reads them again"
                 )
             entries += (LoggedEvent(int(place), self._decode(body)) for place, body in zip(places, bodies, strict=True))
             if len(places) < count:

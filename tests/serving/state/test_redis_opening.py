@@ -16,8 +16,8 @@ from serving.__main__ import application
 from serving.deployments.endpoint import Endpoint
 from serving.deployments.recommender import Query
 from serving.settings import Settings
-from serving.state.opening import open_log, open_state, open_store
-from serving.state.records import unpack_user
+from serving.state.opening import Opened, open_log, open_state, open_store
+from serving.state.records import UserRecord, unpack_user
 from serving.state.redis_event_log import RedisEventLog
 from serving.state.writer import EventWriter
 from tests.contracts.state_store_contract import enter as entered
@@ -98,6 +98,11 @@ def test_commands_work_on_redis(both: Settings, monkeypatch: pytest.MonkeyPatch,
     assert "2 events moved" in run("trim-log", str(tmp_path / "archive"))
     assert "1 events written" in run("export-events", str(tmp_path / "rest"))
     assert "cannot rebuild: events 1 to 2 have left the event log" in run("rebuild-state")
+    assert "state rebuilt up to event 3" in run("rebuild-state", "--archive", str(tmp_path / "archive"))
+    opened = open_state(both)
+    assert len(user_of(opened).events) == 2
+    opened.close()
+    assert "holds 1 events, 2 have left the log" in run("rebuild-state", "--archive", str(tmp_path / "rest"))
     monkeypatch.setenv("ROOMREC_EVENT_LOG", "sqlite")
     assert "there is no event log" in run("trim-log", str(tmp_path / "archive"))
 
@@ -150,6 +155,11 @@ def test_a_full_redis_may_forget_viewers_and_nothing_else(both: Settings, server
     assert len(opened.log.read(after=0, limit=100_000)) == 3_002
     assert opened.store.read_catalogue().rooms.keys() == {"r1"}
     opened.close()
+
+
+def user_of(opened: Opened, user_id: str = "u1") -> UserRecord:
+    packed = opened.store.read_user(user_id)[1]
+    return UserRecord(user_id) if packed is None else unpack_user(packed)
 
 
 def test_killed_and_brought_back_under_load_nothing_is_lost_or_doubled(both: Settings, server: RedisServer) -> None:
