@@ -16,7 +16,7 @@ from roomrec.errors import ConfigurationError
 from serving.access.access_file import AccessFile, read_access_file
 from serving.access.principals import Principal
 from serving.access.rate_limits import TokenBucket
-from serving.access.roles import OPEN_PATHS, find_rule
+from serving.access.roles import OPEN_PATHS, ROOM_REPORTERS, find_rule
 from serving.access.tokens import TokenVerifier
 from serving.settings import Settings
 
@@ -124,6 +124,18 @@ class Guard:
         if principal.bucket is not None and (wait_s := principal.bucket.take(now_s)):
             return _too_many(principal, principal.bucket, wait_s)
         return None
+
+    def may_report_rooms(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether whoever was let in may report events of rooms as well: that a room ended is never taken back.
+
+        Args:
+            headers: By lower-case name, of a request that ``check`` let through.
+        """
+        if self._path is None:
+            return True
+        credential = _credential(headers)
+        principal = None if credential is None else self._find(credential)
+        return principal is not None and not ROOM_REPORTERS.isdisjoint(principal.roles)
 
     def _find(self, credential: bytes) -> Principal | None:
         digest = hashlib.sha256(credential).digest()

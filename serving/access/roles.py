@@ -3,7 +3,7 @@
 from typing import Final, Literal, NamedTuple, get_args
 
 Role = Literal["frontend", "operator", "auditor"]
-"""frontend asks for slates and reports events; operator works on rooms, models and users; auditor reads."""
+"""frontend asks for slates and reports what viewers do; operator works on rooms, models and users; auditor reads."""
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 """Every role."""
@@ -22,6 +22,9 @@ _EVERYBODY: Final = frozenset(ROLES)
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 """Probes have no key, and are told nothing but alive and ready."""
+
+ROOM_REPORTERS: Final[frozenset[Role]] = frozenset({"operator"})
+"""Who may report events of rooms and products; others report what viewers do."""
 
 RULES: Final = (
     Rule("POST", "/v1/recommendations", frozenset({"frontend"})),

@@ -99,7 +99,12 @@ class RoomRecApplication:
     async def _post_events(self, request: Request) -> Answer:
         began = time.perf_counter()
         try:
-            answer = await post_events(request.body, self._endpoint, self._metrics)
+            answer = await post_events(
+                request.body,
+                self._endpoint,
+                self._metrics,
+                may_report_rooms=self._guard.may_report_rooms(request.headers),
+            )
         except RoomRecError as error:
             answer = answer_error(error)
         self._metrics.count_request(EVENTS, answer.status, time.perf_counter() - began)

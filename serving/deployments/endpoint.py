@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 from roomrec.bundle import Registry
 from roomrec.errors import RoomRecError
+from roomrec.events.schema import ROOM_EVENT_TYPES
 from roomrec.events.validation import Rejection, validate_event
 from serving.deployments.loaded import CHAMPION
 from serving.deployments.models import ServingModels
@@ -92,7 +93,6 @@ class Endpoint:
             settings=settings,
             catalogue=self.catalogue,
             recommender=self._recommender,
-            now_ms=now_ms,
         )
         self.promotion = Promotion(self.models)
         self._tasks: list[asyncio.Task[None]] = []
@@ -194,11 +194,12 @@ class Endpoint:
         self._follow(None)
         return describe_room(self.catalogue, room_id, limit=limit, at_ms=self._now_ms())
 
-    async def post(self, items: Sequence[Any]) -> list[Posted]:
+    async def post(self, items: Sequence[Any], *, may_report_rooms: bool = True) -> list[Posted]:
         """Validate and store events; those accepted are durable, and visible to the next request on any replica.
 
         Args:
             items: What the body held; anything that is not a mapping, or a ``Rejection``, is rejected.
+            may_report_rooms: Whether events of rooms and products are taken as well.
 
         Returns:
             What became of each.
@@ -211,6 +212,8 @@ class Endpoint:
         for nth, item in enumerate(items, start=1):
             if isinstance(item, Rejection):
                 checked.append(item)
+            elif isinstance(item, dict) and not may_report_rooms and item.get("event_type") in ROOM_EVENT_TYPES:
+                checked.append(Rejection("not_allowed:event_type"))
             elif isinstance(item, dict):
                 checked.append(validate_event(item, received_at_ms=received_at_ms))
             else:

@@ -52,7 +52,7 @@ def create_api(endpoint: Endpoint, metrics: Metrics | None = None, guard: Guard 
     api.add_middleware(CountRequests, metrics=metrics)
     answer_errors(api)
     add_recommendations(api, endpoint, metrics)
-    add_events(api, endpoint, metrics)
+    add_events(api, endpoint, metrics, guard)
     add_models(api, endpoint)
     add_rooms(api, endpoint)
     add_users(api, endpoint)

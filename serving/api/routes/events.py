@@ -5,6 +5,7 @@ import asyncio
 import orjson
 from fastapi import FastAPI, HTTPException, Request, Response
 
+from serving.access.guard import Guard
 from serving.api import messages
 from serving.api.bodies import decode_event, read_body, split_events
 from serving.api.metrics import Metrics
@@ -13,13 +14,14 @@ from serving.deployments.endpoint import EVENTS_AT_ONCE, Endpoint
 from serving.http.messages import Answer, problem
 
 
-async def post_events(body: bytes, endpoint: Endpoint, metrics: Metrics) -> Answer:
+async def post_events(body: bytes, endpoint: Endpoint, metrics: Metrics, *, may_report_rooms: bool = True) -> Answer:
     """Answer a report of events.
 
     Args:
         body: A JSON array of events, one event, or NDJSON.
         endpoint: What stores them.
         metrics: Where they are counted.
+        may_report_rooms: Whether events of rooms and products are taken as well.
 
     Raises:
         StateError: If they could not be stored; sending all of them again is safe.
@@ -35,7 +37,7 @@ async def post_events(body: bytes, endpoint: Endpoint, metrics: Metrics) -> Answ
         items.append(decode_event(part))
         if nth % EVENTS_AT_ONCE == 0:  # a long body makes nobody wait
             await asyncio.sleep(0)
-    posted = await endpoint.post(items)
+    posted = await endpoint.post(items, may_report_rooms=may_report_rooms)
     counts = dict.fromkeys(("accepted", "duplicate", "rejected"), 0)
     for each in posted:
         counts[each.status] += 1
@@ -44,7 +46,7 @@ async def post_events(body: bytes, endpoint: Endpoint, metrics: Metrics) -> Answ
     return Answer(200, orjson.dumps(counts | {"results": [each._asdict() for each in posted]}))
 
 
-def add_events(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> None:
+def add_events(api: FastAPI, endpoint: Endpoint, metrics: Metrics, guard: Guard | None = None) -> None:
     """Add the route that takes events."""
     events = {"type": "array", "items": {"type": "object"}}
     line = {"type": "string", "description": "one JSON object a line"}
@@ -66,4 +68,5 @@ def add_events(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> None:
     )
     async def route(request: Request) -> Response:
         body = await read_body(request, max_bytes=endpoint.settings.max_body_bytes)
-        return as_response(await post_events(body, endpoint, metrics))
+        may_report_rooms = guard is None or guard.may_report_rooms(dict(request.scope["headers"]))
+        return as_response(await post_events(body, endpoint, metrics, may_report_rooms=may_report_rooms))

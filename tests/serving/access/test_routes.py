@@ -17,6 +17,7 @@ from serving.http.shared_socket import SharedSocket
 from serving.settings import Settings
 from tests.serving.access.keys import AUDITOR, FRONTEND, OPERATOR, write_access_file
 from tests.serving.conftest import TestClient
+from tests.serving.evening import enter, event, opening
 from tests.serving.shop import NOW_MS
 
 
@@ -72,6 +73,26 @@ def test_each_role_does_its_work(client: httpx.Client) -> None:
     assert refused.json() == {
         "detail": "GET here needs the role auditor or operator; the role of 'web' is frontend",
     }
+
+
+def test_a_frontend_reports_what_viewers_do_and_ends_no_room(client: httpx.Client) -> None:
+    assert client.post("/v1/events", json=opening(), headers=key(OPERATOR)).json()["accepted"] == 6
+    reports = [
+        enter("u1", "scarf-room", "mia"),
+        event("room_end", room_id="scarf-room", event_id="end"),
+        event("stock_changed", product_id="silk", stock=0),
+        event(["room_end"], room_id="scarf-room"),
+    ]
+    said = client.post("/v1/events", json=reports, headers=key(FRONTEND)).json()
+    assert [each["reason"] for each in said["results"]] == [
+        None,
+        "not_allowed:event_type",
+        "not_allowed:event_type",
+        "not_a_string:event_type",
+    ]
+    assert said["results"][1]["event_id"] == "end"
+    slate = client.post("/v1/recommendations", json={"user_id": "u2"}, headers=key(FRONTEND)).json()
+    assert "scarf-room" in [item["room_id"] for item in slate["items"]]
 
 
 def test_a_path_in_disguise_is_the_path_it_is(client: httpx.Client) -> None:
