@@ -2,13 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
+
+import numpy as np
 
 from roomrec.bundle import Registry
 from roomrec.errors import BundleError
+from roomrec.features.pieces import no_pause
 from serving.deployments.loaded import follow_or_skip
-from serving.deployments.recommender import Query, Recommender
+from serving.deployments.recommender import Query
 from serving.deployments.serving_model import ServingModel
 from serving.deployments.viewers import Viewer
 from serving.state.live_catalogue import LiveCatalogue
@@ -21,6 +24,7 @@ ROOMS_THAT_MAY_FAIL: Final = 0.01
 
 _ROOMS_AT_ONCE: Final = 16
 _REST: Final = 4.0
+_PAUSE_S: Final = 0.003
 _LONGEST_REST_S: Final = 0.1
 
 
@@ -33,31 +37,34 @@ class ModelLoader:
     Args:
         registry: Where bundles are.
         history_limit: Most events the state remembers of a viewer.
-        now_ms: The clock, epoch milliseconds.
         cache_bytes: Most bytes a model remembers of viewers.
     """
 
-    def __init__(self, registry: Registry, *, history_limit: int, now_ms: Callable[[], int], cache_bytes: int) -> None:
+    def __init__(self, registry: Registry, *, history_limit: int, cache_bytes: int) -> None:
         self._registry = registry
         self._cache_bytes = cache_bytes
         self._history_limit = history_limit
-        self._now_ms = now_ms
         self._closed = threading.Event()
 
-    def open(self, version: str) -> ServingModel:
+    def open(self, version: str, *, gently: bool = True) -> ServingModel:
         """Open a version after checking every byte of it, and run both graphs once.
+
+        Args:
+            version: In the registry.
+            gently: Whether requests are being answered meanwhile.
 
         Raises:
             BundleError: If it is altered, incompatible, does not run, or needs longer histories than are kept.
         """
-        bundle = self._registry.open(version)
+        pause = self._pause if gently else no_pause
+        bundle = self._registry.open(version, pause=pause)
         needed = bundle.manifest.max_sequence_length
         if needed > self._history_limit:
             raise BundleError(
                 f"version {version} reads histories of {needed} events, the state keeps {self._history_limit}: "
                 f"start the endpoint with ROOMREC_HISTORY_LIMIT={needed}"
             )
-        return ServingModel(version, bundle, cache_bytes=self._cache_bytes)
+        return ServingModel(version, bundle, cache_bytes=self._cache_bytes, pause=pause)
 
     def follow(
         self, model: ServingModel, catalogue: LiveCatalogue, room_ids: Collection[str], *, gently: bool = True
@@ -108,14 +115,38 @@ class ModelLoader:
 
     def _rehearse(self, model: ServingModel, catalogue: LiveCatalogue, asked: Sequence[Asked]) -> int:
         """Fill shelves and warm graphs with what is really asked; return how often the model failed."""
-        recommender = Recommender(catalogue, history_limit=self._history_limit, now_ms=self._now_ms)
         failed = 0
         for query, viewer in asked:
             started = time.perf_counter()
-            failed += recommender.recommend(query, viewer, model).degraded == "model_failed"
+            try:
+                _answer(model, catalogue, query, viewer)
+            except Exception:
+                failed += 1
             self._rest(started)
         return failed
+
+    def _pause(self) -> None:
+        if self._closed.wait(_PAUSE_S):
+            raise BundleError("the endpoint is closing")
 
     def _rest(self, started: float) -> None:
         if self._closed.wait(min(_REST * (time.perf_counter() - started), _LONGEST_REST_S)):
             raise BundleError("the endpoint is closing")
+
+
+def _answer(model: ServingModel, catalogue: LiveCatalogue, query: Query, viewer: Viewer) -> None:
+    """Do the model's part of an answer.
+
+    Raises:
+        ValueError: If the viewer's vector is not finite. Whatever else the graphs raise goes through.
+    """
+    vector = model.encode_viewer(viewer)
+    if vector is None:
+        return
+    if not np.isfinite(vector).all():
+        raise ValueError("user_vector holds numbers that are not finite")
+    if query.surface == "room_feed":
+        room_ids = model.rooms.search(vector, k=query.k).ids
+    else:
+        room_ids = [query.room_id] if query.room_id in catalogue.rooms else []
+    model.rank_products(catalogue, [each for each in room_ids if each in catalogue.rooms], vector, k=query.k)

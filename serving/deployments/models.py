@@ -27,7 +27,7 @@ from serving.state.live_catalogue import Changes, LiveCatalogue
 
 _LOG = logging.getLogger(__name__)
 _NOTHING: Final = InUse(None, None, 0.0)
-_ASKED_LATELY: Final = 64
+_ASKED_LATELY: Final = 128
 _CAUGHT_UP_ROOMS: Final = 16
 _CAUGHT_UP_ON_STANDBY: Final = 64
 _REGISTRY_ANSWERS_IN_S: Final = 2.0
@@ -47,7 +47,6 @@ class ServingModels:
         settings: How to run.
         catalogue: What is live, refreshed by the endpoint.
         recommender: Answers with the model it is given.
-        now_ms: The clock, epoch milliseconds.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class ServingModels:
         settings: Settings,
         catalogue: LiveCatalogue,
         recommender: Recommender,
-        now_ms: Callable[[], int],
     ) -> None:
         self.registry = registry
         self.settings = settings
@@ -74,7 +72,6 @@ class ServingModels:
         self._loader = ModelLoader(
             registry,
             history_limit=settings.history_limit,
-            now_ms=now_ms,
             cache_bytes=settings.encoder_cache_bytes,
         )
         self._loads = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
@@ -166,7 +163,7 @@ class ServingModels:
                 )
             return
         try:
-            model = self._loader.open(version)
+            model = self._loader.open(version, gently=False)
             self._loader.follow(model, self._catalogue, self._catalogue.rooms.keys(), gently=False)
         except Exception as error:  # whatever it is: a bundle may be damaged in any way
             if must_load:
@@ -221,6 +218,7 @@ class ServingModels:
                 room_ids, copied = set(stale), self._catalogue.copy()
                 stale -= room_ids
                 await loop.run_in_executor(self._loads, self._loader.follow, model, copied, room_ids)
+            await self._recommender.prepare(model)
         except BaseException:
             self._stand_by_no_more(stale)
             raise
@@ -250,6 +248,8 @@ class ServingModels:
         else:
             self._install_challenger(await self._wanted(CHALLENGER, wanted, candidate), in_use.share)
         self.in_use = in_use
+        at_work = (self.champion, self.challenger, self.previous)
+        self._recommender.keep_only({loaded.version for loaded in at_work if loaded is not None})
 
     def discard(self, candidate: Loaded) -> None:
         """Let go of a version that was obtained, unless it is at work or stands by."""

@@ -152,6 +152,17 @@ class Recommender:
         for popular in self._popular.values():
             popular.start(room_ids)
 
+    async def prepare(self, model: ServingModel) -> None:
+        """Put what is popular in order for a model that is about to answer, while requests go on."""
+        popular = PopularRooms(self._catalogue, model.streamer_popularity)
+        await popular.make_in_pieces(at_ms=self._now_ms())
+        self._popular[model.version] = popular
+
+    def keep_only(self, versions: Collection[str]) -> None:
+        """Forget what belongs to models that answer no more."""
+        for version in [each for each in self._popular if each is not None and each not in versions]:
+            del self._popular[version]
+
     async def keep_in_order(self) -> None:
         """Put what is popular in order where that is due, while requests go on."""
         for popular in list(self._popular.values()):

@@ -10,6 +10,7 @@ from roomrec.bundle import Bundle
 from roomrec.errors import BundleError
 from roomrec.events.schema import EVENT_TYPE_CODES
 from roomrec.features.items import ItemFacts
+from roomrec.features.pieces import Pause, no_pause, python_values
 from roomrec.features.vocabulary import Vocabulary
 from roomrec.ids import FIRST_INDEX
 from roomrec.retrieval.availability import RoomRecord, can_be_bought, product_facts, room_facts
@@ -29,24 +30,28 @@ class ServingModel:
         version: Its name in the registry.
         bundle: The opened bundle.
         cache_bytes: Most bytes remembered of viewers.
+        pause: Called between pieces of the work.
 
     Raises:
         BundleError: If the graphs cannot be loaded, fail on a first input, or give anything but finite vectors of the
             length the manifest promises.
     """
 
-    def __init__(self, version: str, bundle: Bundle, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+    def __init__(
+        self, version: str, bundle: Bundle, *, cache_bytes: int = DEFAULT_CACHE_BYTES, pause: Pause = no_pause
+    ) -> None:
         self.version = version
         self.manifest = bundle.manifest
         self.vocabulary: Vocabulary = bundle.vocabulary
         self.encoders = Encoders(bundle, cache_bytes=cache_bytes)
         self._max_products = bundle.spec.max_products
-        self._known_row = {name: row for row, name in enumerate(bundle.item_vectors["id"].to_pylist())}
+        self._known_row = {name: row for row, name in enumerate(python_values(bundle.item_vectors["id"], pause=pause))}
         self._known_vectors = bundle.item_vector_matrix()
-        self._known_category = bundle.item_vectors["category"].to_pylist()
+        self._known_category = list(python_values(bundle.item_vectors["category"], pause=pause))
         counts: dict[str, dict[str, float]] = {}
-        for row in bundle.popularity.to_pylist():
-            counts.setdefault(row["kind"], {})[row["id"]] = float(row["count"])
+        columns = [python_values(bundle.popularity[name], pause=pause) for name in ("kind", "id", "count")]
+        for kind, external_id, number in zip(*columns, strict=True):
+            counts.setdefault(kind, {})[external_id] = float(number)
         self.streamer_popularity = counts.get("streamer", {})
         self.product_popularity = counts.get("product", {})
         self.rooms = LiveIndex(embedding_dim=self.encoders.embedding_dim)

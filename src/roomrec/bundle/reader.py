@@ -21,6 +21,7 @@ from roomrec.bundle.manifest import (
 )
 from roomrec.errors import BundleError, VocabularyError
 from roomrec.events.schema import EVENT_TYPE_CODES
+from roomrec.features.pieces import Pause, no_pause
 from roomrec.features.spec import FeatureSpec
 from roomrec.features.vocabulary import Vocabulary
 
@@ -74,11 +75,12 @@ class Bundle:
         self.popularity = popularity
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, *, pause: Pause = no_pause) -> Self:
         """Open a bundle after checking all of it.
 
         Args:
             path: Its folder.
+            pause: Called between pieces of the work.
 
         Raises:
             BundleError: As ``verify_bundle``; or if a table cannot be read, has other columns than this code expects,
@@ -86,7 +88,7 @@ class Bundle:
         """
         manifest = verify_bundle(path)
         try:
-            vocabulary = Vocabulary.from_table(pq.read_table(path / VOCABULARY_FILE))
+            vocabulary = Vocabulary.from_table(pq.read_table(path / VOCABULARY_FILE), pause=pause)
         except (pa.ArrowException, VocabularyError) as error:
             raise BundleError(f"{path / VOCABULARY_FILE} cannot be read: {error}") from error
         if vocabulary.fingerprint() != manifest.vocabulary_fingerprint:

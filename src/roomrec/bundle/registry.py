@@ -21,6 +21,7 @@ from roomrec.bundle.channels import (
 from roomrec.bundle.manifest import MANIFEST_FILE, Manifest, file_sha256
 from roomrec.bundle.reader import Bundle, verify_bundle
 from roomrec.errors import BundleError, RegistryConflictError, RegistryError, RegistryUnavailableError
+from roomrec.features.pieces import Pause, no_pause
 
 _VERSIONS = "versions"
 _INCOMING = ".incoming-"
@@ -100,8 +101,12 @@ class Registry:
         """Return the folder of a version, whether or not it is published."""
         return self.root / _VERSIONS / version
 
-    def open(self, version: str) -> Bundle:
+    def open(self, version: str, *, pause: Pause = no_pause) -> Bundle:
         """Open a published version.
+
+        Args:
+            version: Its name.
+            pause: Called between pieces of the work.
 
         Raises:
             BundleError: As ``Bundle.open``; or if the manifest, which no hash inside the bundle covers, is not the one
@@ -110,7 +115,7 @@ class Registry:
         """
         try:
             self._check_manifest(version)
-            return Bundle.open(self.path(version))
+            return Bundle.open(self.path(version), pause=pause)
         except OSError as error:
             raise RegistryUnavailableError(f"version {version} cannot be read: {error}") from error
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from roomrec.errors import VocabularyError
+from roomrec.features.pieces import Pause, no_pause, python_values
 from roomrec.ids import FIRST_INDEX, OOV_INDEX, PAD_INDEX
 
 NAMESPACES: Final = ("user", "streamer", "product", "category", "attribute")
@@ -35,6 +36,7 @@ class Vocabulary:
 
     Args:
         ids: For each namespace its ids; the first gets ``FIRST_INDEX``. A missing namespace is empty.
+        pause: Called between pieces of the work.
 
     Raises:
         VocabularyError: If a namespace is unknown, or an id is null, empty or given twice.
@@ -47,7 +49,7 @@ class Vocabulary:
         4
     """
 
-    def __init__(self, ids: Mapping[str, Sequence[str] | pa.Array]) -> None:
+    def __init__(self, ids: Mapping[str, Sequence[str] | pa.Array], *, pause: Pause = no_pause) -> None:
         if unknown := set(ids) - set(NAMESPACES):
             raise VocabularyError(f"unknown namespaces {sorted(unknown)}; known are {list(NAMESPACES)}")
         self._ids: dict[str, pa.Array] = {}
@@ -55,9 +57,9 @@ class Vocabulary:
         for namespace in NAMESPACES:
             values = ids.get(namespace, ())
             array = values if isinstance(values, pa.Array) else pa.array(list(values), pa.string())
-            names = array.to_pylist()
+            names = python_values(array, pause=pause)
             indices = {name: index for index, name in enumerate(names, start=FIRST_INDEX)}
-            if len(indices) != len(names) or None in indices or "" in indices:
+            if len(indices) != len(array) or None in indices or "" in indices:
                 raise VocabularyError(f"ids of namespace {namespace!r} must be distinct, not null and not empty")
             self._ids[namespace] = array
             self._indices[namespace] = indices
@@ -124,8 +126,12 @@ class Vocabulary:
         return pa.concat_tables(parts).combine_chunks()
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> Self:
+    def from_table(cls, table: pa.Table, *, pause: Pause = no_pause) -> Self:
         """Read what ``to_table`` wrote.
+
+        Args:
+            table: In ``VOCABULARY_SCHEMA``.
+            pause: Called between pieces of the work.
 
         Raises:
             VocabularyError: If columns are missing or the indices of a namespace are not dense.
@@ -140,7 +146,7 @@ class Vocabulary:
                 raise VocabularyError(f"indices of namespace {namespace!r} are not dense from {FIRST_INDEX}")
             column = rows["id"]
             ids[namespace] = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-        return cls(ids)
+        return cls(ids, pause=pause)
 
 
 def fingerprint_of_file(path: Path) -> str:
