@@ -130,6 +130,7 @@ class LiveCatalogue:
             self.position = records.position
             self._take(records)
             self._follow_moments()
+            self._moments_until = 0.0  # the next who asks need not wait to hear of what came since
         return Changes(frozenset(gone_rooms | set(self.rooms)), None)
 
     def _take(self, records: CatalogueRecords) -> Changes | None:
