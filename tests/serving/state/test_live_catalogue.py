@@ -243,7 +243,7 @@ def what_is_there(catalogue: LiveCatalogue) -> object:
         catalogue.rooms,
         catalogue._not_started,
         catalogue.products,
-        catalogue._rooms_of_product,
+        {name: {rooms} if isinstance(rooms, str) else rooms for name, rooms in catalogue._rooms_of_product.items()},
         {room_id: catalogue.available_products(room_id) for room_id in ROOMS},
         {room_id: catalogue.moments(room_id, at_ms=60_003) for room_id in ROOMS},
         catalogue.enters(at_ms=200_000),
