@@ -200,7 +200,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         pages of 4 KB, so a full history is counted as a third more.
         """
         full = self.history_limit * 100 * 4 // 3
+        log = "" if self.event_log == "sqlite" else f"; log in Redis: events x 300 B, {self.redis_events_kept} are kept"
         return (
             f"state size: viewers x min(events, {self.history_limit}) x 133 B + live rooms x (300 B + listings x 100 B)"
-            f" + products x 250 B + ended rooms x 80 B; a million viewers with full histories: {full / 1000:.1f} GB"
+            f" + products x 250 B + ended rooms x 80 B; a million viewers with full histories: {full / 1000:.1f} GB{log}"
         )

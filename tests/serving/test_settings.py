@@ -38,6 +38,7 @@ def test_mistakes_are_named(given: dict[str, object], message: str) -> None:
 
 def test_the_size_formula_gives_a_figure() -> None:
     assert "a million viewers with full histories: 26.7 GB" in Settings(history_limit=200).size_formula()
+    assert "log in Redis: events x 300 B, 1000000 are kept" in Settings(event_log="redis").size_formula()
 
 
 def test_printed_settings_hold_no_password() -> None:
