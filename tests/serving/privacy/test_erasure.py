@@ -1,10 +1,12 @@
 """After an erasure nothing of the viewer is in any byte on the disk, and everything else is still there."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,31 @@ def test_receipts_are_kept_and_name_nobody(endpoint: TestClient, settings: Setti
     left = " ".join(first["not_removed"])
     for word in ("datasets preprocessed before", "bundles trained before", "write buffers", "file system"):
         assert word in left
+
+
+def test_erasures_at_once_go_through_the_state_together(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    scrubs = []
+
+    async def erase_many() -> list[dict[str, Any]]:
+        endpoint = Endpoint.open(settings, now_ms=lambda: NOW_MS)
+        scrub = endpoint._erasure._scrub
+        assert scrub is not None
+
+        def slowly() -> int:
+            scrubs.append(endpoint._store.read_user("u19")[1])
+            time.sleep(0.2)
+            return scrub()
+
+        monkeypatch.setattr(endpoint._erasure, "_scrub", slowly)
+        await endpoint.post([event("follow", user_id=f"u{number}", streamer_id="mia") for number in range(20)])
+        receipts = await asyncio.gather(*(endpoint.erase_user(f"u{number}") for number in range(20)))
+        await endpoint.close()
+        return receipts
+
+    receipts = asyncio.run(erase_many())
+    assert [receipt["removed"]["event_log"]["events"] for receipt in receipts] == [1] * 20
+    assert 2 <= len(scrubs) <= 4
+    assert scrubs[-1] is None
 
 
 def test_exports_that_cannot_be_gone_through_are_named(
