@@ -25,9 +25,10 @@ _ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "OMP_NUM_THREADS": "1",
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
 }
-"""Set before Ray is imported, unless the caller has set them: replicas at normal priority, one thread each, and devices
-left visible to replicas that reserve none."""
+"""Set before Ray is imported, unless the caller has set them: replicas at normal priority, one thread each, devices
+left visible to replicas that reserve none, and the load told every 2 s instead of every 10 s."""
 
 _STOPPED_BY_SIGNAL = 130
 

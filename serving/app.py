@@ -15,6 +15,9 @@ from serving.settings import Settings
 APPLICATION: Final = "roomrec"
 """Name of the application in Ray Serve."""
 
+_LOOK_BACK_S: Final = 12.0
+"""Over how long the load is averaged before replicas are added or taken away; Ray asks for more than 10 s."""
+
 _STOP_S: Final = 15.0
 """After draining, how long a replica may take to finish requests and close its files before Ray kills it."""
 
@@ -41,6 +44,7 @@ def build_app(args: Mapping[str, Any]) -> Application:
             target_ongoing_requests=settings.target_ongoing_requests,
             upscale_delay_s=settings.upscale_delay_s,
             downscale_delay_s=settings.downscale_delay_s,
+            look_back_period_s=_LOOK_BACK_S,
             policy=AutoscalingPolicy(policy_function=scale_by_ongoing_requests),
         )
     deploy = serve.deployment(
