@@ -25,7 +25,6 @@ _OLDEST_VERSION = 7
 _REWRITE_PATIENCE_S = 10.0
 _PROBE_S = 0.05
 _PROBE_PAUSE_S = 0.25
-_CAUSE = "caused error: "
 
 
 class RedisConnection:
@@ -85,8 +84,7 @@ class RedisConnection:
             self._hangs, self._ask_again_at = True, time.monotonic() + _PROBE_PAUSE_S
             raise StateError(f"{purpose}: Redis {self.name} did not answer within {self._timeout_s:g} s") from None
         except redis.RedisError as error:
-            # the error of a pipeline quotes the command, which may hold what a viewer did
-            raise StateError(f"{purpose}: Redis {self.name}: {str(error).rpartition(_CAUSE)[2]}") from None
+            raise StateError(f"{purpose}: Redis {self.name}: {_without_arguments(str(error))}") from None
 
     def check(self, *, durability: Durability | None) -> None:
         """Refuse a Redis that would lose what it was given.
@@ -97,7 +95,7 @@ class RedisConnection:
         Raises:
             StateError: If it is too old, may evict any key, or does not write to the disk as asked.
         """
-        with self.asking("cannot be opened") as client:
+        with self.asking("log and state cannot be opened") as client:
             version = str(client.info("server")["redis_version"])
             if int(version.partition(".")[0]) < _OLDEST_VERSION:
                 raise StateError(f"Redis {self.name} is version {version}; at least {_OLDEST_VERSION} is needed")
@@ -119,14 +117,14 @@ class RedisConnection:
         """
         give_up_at = time.monotonic() + _REWRITE_PATIENCE_S
         while True:
-            with self.asking("cannot be removed from the disk") as client:
+            with self.asking("what was erased cannot be removed from the disk") as client:
                 try:
                     if client.info("persistence").get("aof_enabled"):
                         client.bgrewriteaof()
                     return
-                except redis.exceptions.NoPermissionError:
-                    return  # whoever forbids it does it
                 except redis.ResponseError as error:
+                    if isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error):
+                        return  # whoever forbids it does it
                     if "in progress" not in str(error):
                         raise
                     if time.monotonic() > give_up_at:
@@ -180,7 +178,15 @@ def _client(url: str, timeout_s: float) -> "redis.Redis":
     )
 
 
+def _without_arguments(text: str) -> str:
+    """Return what Redis complains of; what was sent, which may be what a viewer did, stands before or after it."""
+    return text.rpartition("caused error: ")[2].partition(", with args")[0]
+
+
 def _without_password(url: str) -> str:
     """Return the address a person needs to find the Redis, and nothing that opens it."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -61,12 +61,20 @@ def test_a_redis_that_is_away_is_named_without_its_password() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://:hush@host", "redis://:hush@host:many/0", "redis://host/0?hush=hush", "redis.sock"]
+    "url",
+    ["http://:hush@host", "redis://:hush@host:many/0", "redis://host/0?hush=hush", "redis://:hush@[::1", "redis.sock"],
 )
 def test_an_address_that_cannot_be_read_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="redis_url cannot be read") as caught:
         RedisConnection(url, prefix="roomrec", timeout_ms=200)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("server", [{"rename-command": 'BGREWRITEAOF ""'}], indirect=True)
+def test_who_forbids_rewriting_is_not_asked_for_it(server: RedisServer) -> None:
+    connection = server.connect()
+    connection.forget_on_disk()
+    connection.close()
 
 
 @pytest.mark.parametrize("server", [{"requirepass": "hush"}], indirect=True)
@@ -96,6 +104,13 @@ def test_errors_do_not_quote_what_was_sent(server: RedisServer) -> None:
     with pytest.raises(StateError, match="WRONGTYPE") as caught:
         fail()
     assert "secret-viewer" not in str(caught.value)
+
+    def misspell() -> None:
+        with connection.asking("something") as client:
+            client.execute_command("SETT", "secret-viewer", "x")
+
+    with pytest.raises(StateError, match=r"unknown command 'SETT'$") as caught:
+        misspell()
     connection.close()
 
 
