@@ -30,8 +30,6 @@ def open_session(path: Path, *, is_known: Callable[[str], bool]) -> onnxruntime.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Lengths differ from call to call, and a plan of memory would be made and kept for each.
-    options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = onnxruntime.get_available_providers()
     providers = [provider for provider in PROVIDERS if provider[0] in available]
