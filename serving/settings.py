@@ -202,7 +202,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         full = self.history_limit * 100 * 4 // 3
         log = "" if self.event_log == "sqlite" else f"; log in Redis: events x 300 B, {self.redis_events_kept} are kept"
         return (
-            f"state size: viewers x min(events, {self.history_limit}) x 133 B + live rooms x (1.2 KB + listings x 150 B)"
-            f" + products x 250 B + ended rooms x 80 B + at most 115 MB of changes; a million viewers with full "
+            f"state size: viewers x min(events, {self.history_limit}) x 133 B + live rooms x (1.2 KB + listings x 150 "
+            f"B) + products x 250 B + ended rooms x 80 B + at most 115 MB of changes; a million viewers with full "
             f"histories: {full / 1000:.1f} GB{log}"
         )
