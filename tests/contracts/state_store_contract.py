@@ -248,6 +248,48 @@ class StateStoreContract:
         assert changes.rooms["r2"] is changes.rooms["r9"] is None
         assert {name: product.stock for name, product in changes.products.items()} == {"silk": 4, "wool": 0}
 
+    def test_changes_are_told_after_opening_again(self, tmp_path: Path, log: EventLog) -> None:
+        store = self.open_store(tmp_path / "again", log)
+        log.append([start(1), event("product_listed", 2, room_id="r1", product_id="silk", stock=4)])
+        before = store.catch_up()
+        log.append([event("stock_changed", 9, product_id="silk", stock=0)])
+        store.catch_up()
+        store.close()
+        again = self.open_store(tmp_path / "again", log)
+        changes = again.read_changes(before)
+        assert changes is not None
+        assert {name: product.stock for name, product in changes.products.items()} == {"silk": 0}
+        assert again.read_catalogue().products["silk"].stock == 0
+        again.close()
+
+    def test_a_late_event_undoes_nothing_newer(self, log: EventLog, store: StateStore) -> None:
+        log.append(
+            [
+                start(5),
+                event("product_listed", 6, room_id="r1", product_id="silk", stock=3),
+                event("product_unlisted", 9, room_id="r1", product_id="silk"),
+                event("stock_changed", 9, product_id="silk", stock=0),
+                event("product_pinned", 9, room_id="r1", product_id="silk"),
+            ]
+        )
+        before = store.catch_up()
+        log.append(
+            [
+                event("product_listed", 8, room_id="r1", product_id="silk", stock=7),
+                event("stock_changed", 7, product_id="silk", stock=8),
+                event("product_pinned", 8, room_id="r1", product_id="wool"),
+                start(6) | {"streamer_id": "tom"},
+            ]
+        )
+        store.catch_up()
+        for records in (store.read_changes(before), store.read_catalogue()):
+            assert records is not None
+            room = records.rooms["r1"]
+            assert room is not None
+            assert (room.streamer_id, room.pinned_product_id) == ("mia", "silk")
+            assert {name: listing.listed for name, listing in room.listings.items()} == {"silk": False}
+            assert records.products["silk"].stock == 0
+
     def test_nothing_has_changed_since_now(self, log: EventLog, store: StateStore) -> None:
         log.append([start(1), enter(2)])
         here = store.catch_up()
