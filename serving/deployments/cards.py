@@ -1,19 +1,17 @@
 """Rooms and products as answers show them."""
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
-from roomrec.policy.explanation import PRODUCT_SENTENCES, ROOM_SENTENCES, Reason
+from roomrec.policy.explanation import Reason
 from roomrec.retrieval.availability import ProductRecord, RoomRecord
-
-_REASONS: Final = {code: {"code": code, "text": text} for code, text in (ROOM_SENTENCES | PRODUCT_SENTENCES).items()}
 
 Card = dict[str, Any]
 """Ready for JSON; shares parts with other cards, so it is not to be changed."""
 
 
 def room_card(
-    room: RoomRecord, *, score: float, position: int, reasons: Iterable[Reason], products: list[Card]
+    room: RoomRecord, *, score: float, position: int, reasons: Sequence[Reason], products: list[Card]
 ) -> Card:
     """Return a room of a feed."""
     return {
@@ -24,23 +22,23 @@ def room_card(
         "score": score,
         "position": position,
         "propensity": 1.0,
-        "reasons": [_REASONS[reason.code] for reason in reasons],
+        "reasons": reasons,
         "products": products,
     }
 
 
 def product_card(
-    product_id: str, product: ProductRecord | None, category: str | None, score: float, reasons: Iterable[Reason]
+    product_id: str, product: ProductRecord | None, category: str | None, score: float, reasons: Sequence[Reason]
 ) -> Card:
-    """Return a product of a room; None for one of which nothing but its id is known."""
+    """Return a product of a room; its record is None where nothing but its id is known."""
     return {
         "product_id": product_id,
         "category": category,
-        "title": None if product is None else product.title,
-        "price_cents": None if product is None else product.price_cents,
-        "stock": None if product is None else product.stock,
+        "title": product and product.title,
+        "price_cents": product and product.price_cents,
+        "stock": product and product.stock,
         "score": score,
-        "reasons": [_REASONS[reason.code] for reason in reasons],
+        "reasons": reasons,
     }
 
 

@@ -48,6 +48,7 @@ CATEGORIES_OF_INTEREST: Final = 3
 _LOG = logging.getLogger(__name__)
 _MODELS_REMEMBERED = 4
 _FEW = 1_000
+_REST_S = 0.02
 
 Surface = Literal["room_feed", "room_products"]
 """Where a slate is shown."""
@@ -155,7 +156,7 @@ class Recommender:
     async def prepare(self, model: ServingModel) -> None:
         """Put what is popular in order for a model that is about to answer, while requests go on."""
         popular = PopularRooms(self._catalogue, model.streamer_popularity)
-        await popular.make_in_pieces(at_ms=self._now_ms())
+        await popular.make_in_pieces(at_ms=self._now_ms(), rest_s=_REST_S)
         self._popular[model.version] = popular
 
     def keep_only(self, versions: Collection[str]) -> None:
@@ -306,18 +307,17 @@ class Recommender:
         return available, self._categories(None, available)
 
     def _product_cards(self, asked: _Asked, room: RoomRecord, ranked: list[tuple[str, float]]) -> list[Card]:
-        products, model, facts = self._catalogue.products, asked.model, asked.facts
+        products, model, viewer = self._catalogue.products, asked.model, asked.facts
         on_air = room.pinned_product_id
         cards = []
         for product_id, score in ranked:
             product = products.get(product_id)
-            category = None if product is None else product.category
+            category, stock = (None, None) if product is None else (product.category, product.stock)
             if category is None and model is not None:
                 category = model.known_category(product_id)
-            stock = None if product is None else product.stock
             reasons: Sequence[Reason] = ()
             if not asked.is_hurried:
-                reasons = explain_product(product_id, category, stock, is_on_air=product_id == on_air, viewer=facts)
+                reasons = explain_product(product_id, category, stock, is_on_air=product_id == on_air, viewer=viewer)
             cards.append(product_card(product_id, product, category, score, reasons))
         return cards
 

@@ -1,7 +1,7 @@
 """Why an item is shown, in words a viewer understands, each given only if it is true."""
 
-from collections.abc import Collection
-from typing import Final, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple, TypedDict
 
 MAX_REASONS: Final = 3
 """More than this nobody reads."""
@@ -35,15 +35,17 @@ JUST_STARTED_MS: Final = 600_000
 """A room has just started for its first ten minutes."""
 
 
-class Reason(NamedTuple):
-    """A reason as a code for machines and a sentence for viewers."""
+class Reason(TypedDict):
+    """A reason as a code for machines and a sentence for viewers; shared, and not to be changed."""
 
     code: str
     text: str
 
 
-_ROOM_REASONS: Final = {code: Reason(code, text) for code, text in ROOM_SENTENCES.items()}
-_PRODUCT_REASONS: Final = {code: Reason(code, text) for code, text in PRODUCT_SENTENCES.items()}
+_ROOM_REASONS: Final = {code: Reason(code=code, text=text) for code, text in ROOM_SENTENCES.items()}
+_PRODUCT_REASONS: Final = {code: Reason(code=code, text=text) for code, text in PRODUCT_SENTENCES.items()}
+_LIVE_NOW: Final = (_ROOM_REASONS["live_now"],)
+_ON_SALE_NOW: Final = (_PRODUCT_REASONS["on_sale_now"],)
 
 
 class ViewerFacts(NamedTuple):
@@ -73,12 +75,12 @@ class RoomFacts(NamedTuple):
     """since it started"""
 
 
-def explain_room(room: RoomFacts, viewer: ViewerFacts) -> list[Reason]:
+def explain_room(room: RoomFacts, viewer: ViewerFacts) -> Sequence[Reason]:
     """Return why a room may interest a viewer, the strongest reasons first, at most ``MAX_REASONS``.
 
     Example:
         >>> room = RoomFacts("mia", ["silk"], ["scarves"], is_popular_now=False, age_ms=5_000_000)
-        >>> [reason.code for reason in explain_room(room, ViewerFacts({"mia"}, {"mia"}, {"wool"}, {"scarves"}))]
+        >>> [reason["code"] for reason in explain_room(room, ViewerFacts({"mia"}, {"mia"}, {"wool"}, {"scarves"}))]
         ['follows_host', 'watched_before', 'like_what_you_bought']
     """
     codes = []
@@ -99,12 +101,12 @@ def explain_room(room: RoomFacts, viewer: ViewerFacts) -> list[Reason]:
         codes.append("just_started")
     if viewer.is_known_whole and not follows and not watched:
         codes.append("new_host")
-    return [_ROOM_REASONS[code] for code in codes[:MAX_REASONS] or ("live_now",)]
+    return [_ROOM_REASONS[code] for code in codes[:MAX_REASONS]] if codes else _LIVE_NOW
 
 
 def explain_product(
     product_id: str, category: str | None, stock: int | None, *, is_on_air: bool, viewer: ViewerFacts
-) -> list[Reason]:
+) -> Sequence[Reason]:
     """Return why a product may interest a viewer, the strongest reasons first, at most ``MAX_REASONS``.
 
     Args:
@@ -116,7 +118,7 @@ def explain_product(
 
     Example:
         >>> viewer = ViewerFacts(seen_products={"silk"})
-        >>> [reason.code for reason in explain_product("silk", "scarves", 2, is_on_air=True, viewer=viewer)]
+        >>> [reason["code"] for reason in explain_product("silk", "scarves", 2, is_on_air=True, viewer=viewer)]
         ['on_air', 'looked_at_before', 'few_left']
     """
     codes = []
@@ -131,4 +133,4 @@ def explain_product(
             codes.append("like_what_you_bought")
     if stock is not None and 0 < stock <= FEW_LEFT:
         codes.append("few_left")
-    return [_PRODUCT_REASONS[code] for code in codes[:MAX_REASONS] or ("on_sale_now",)]
+    return [_PRODUCT_REASONS[code] for code in codes[:MAX_REASONS]] if codes else _ON_SALE_NOW

@@ -41,8 +41,8 @@ SILK = {"product_id": "silk", "category": "scarves", "stock": None, "is_on_air":
 )
 def test_reasons_of_a_room(room: RoomFacts, viewer: ViewerFacts, expected: list[str]) -> None:
     reasons = explain_room(room, viewer)
-    assert [reason.code for reason in reasons] == expected
-    assert [reason.text for reason in reasons] == [ROOM_SENTENCES[code] for code in expected]
+    assert [reason["code"] for reason in reasons] == expected
+    assert [reason["text"] for reason in reasons] == [ROOM_SENTENCES[code] for code in expected]
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,5 @@ def test_reasons_of_a_room(room: RoomFacts, viewer: ViewerFacts, expected: list[
 )
 def test_reasons_of_a_product(product: dict[str, Any], viewer: ViewerFacts, expected: list[str]) -> None:
     reasons = explain_product(**product, viewer=viewer)
-    assert [reason.code for reason in reasons] == expected
-    assert [reason.text for reason in reasons] == [PRODUCT_SENTENCES[code] for code in expected]
+    assert [reason["code"] for reason in reasons] == expected
+    assert [reason["text"] for reason in reasons] == [PRODUCT_SENTENCES[code] for code in expected]
