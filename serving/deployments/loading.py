@@ -22,9 +22,9 @@ Asked = tuple[Query, Viewer]
 ROOMS_THAT_MAY_FAIL: Final = 0.01
 """A candidate that cannot encode more than this share of the live rooms is refused."""
 
-_ROOMS_AT_ONCE: Final = 16
-_REST: Final = 4.0
-_PAUSE_S: Final = 0.003
+_ROOMS_AT_ONCE: Final = 8
+_REST: Final = 8.0
+_PAUSE_S: Final = 0.005
 _LONGEST_REST_S: Final = 0.1
 
 

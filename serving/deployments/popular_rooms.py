@@ -64,8 +64,8 @@ class PopularRooms:
         scores = rank_by_popularity(room_ids, now=now, before=self._counts(room_ids))
         self._take([(-score, room_id) for room_id, score in scores], popular_now(now), began)
 
-    async def make_in_pieces(self, *, at_ms: int) -> None:
-        """Make the order anew while requests go on."""
+    async def make_in_pieces(self, *, at_ms: int, rest_s: float = 0.0) -> None:
+        """Make the order anew while requests go on, with a rest after each piece."""
         room_ids = list(self._catalogue.rooms)
         spent = 0.0
         began = time.monotonic()
@@ -75,7 +75,7 @@ class PopularRooms:
             piece = room_ids[first : first + _AT_ONCE]
             order += [(-score, each) for each, score in rank_by_popularity(piece, now=now, before=self._counts(piece))]
             spent += time.monotonic() - began
-            await asyncio.sleep(0)
+            await asyncio.sleep(rest_s)
             began = time.monotonic()
         order.sort()
         started = [room_id for room_id in self._catalogue.rooms if room_id not in self._known]
