@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from roomrec.errors import ConfigurationError, StateError
 from serving.__main__ import application
+from serving.api.routes import create_api
 from serving.deployments.endpoint import Endpoint
 from serving.deployments.recommender import Query
 from serving.settings import Settings
@@ -155,6 +157,28 @@ def test_a_full_redis_may_forget_viewers_and_nothing_else(both: Settings, server
     assert len(opened.log.read(after=0, limit=100_000)) == 3_002
     assert opened.store.read_catalogue().rooms.keys() == {"r1"}
     opened.close()
+
+
+def test_over_http_a_dead_redis_is_503_at_once_and_all_is_well_when_it_is_back(
+    both: Settings, server: RedisServer
+) -> None:
+    endpoint = Endpoint.open(both, now_ms=lambda: NOW_MS)
+    with TestClient(create_api(endpoint), raise_server_exceptions=False) as client:
+        assert client.post("/v1/events", json=opening()).status_code == 200
+        server.kill()
+        late, asked = enter("ann", "scarf-room", "mia"), {"user_id": "ann", "surface": "room_feed", "k": 3}
+        for _ in range(3):
+            asked_at = time.monotonic()
+            refused = client.post("/v1/events", json=[late])
+            assert client.post("/v1/recommendations", json=asked).status_code in (200, 503)
+            assert time.monotonic() - asked_at < 1
+            assert refused.status_code == 503
+            assert "redis.sock" in refused.json()["detail"]
+            assert refused.headers["retry-after"] == "1"
+        server.start()
+        assert client.post("/v1/events", json=[late]).json()["results"][0]["status"] == "accepted"
+        assert len(client.post("/v1/recommendations", json=asked).json()["items"]) == 3
+        assert len(client.get("/v1/users/ann").json()["history"]) == 1
 
 
 def user_of(opened: Opened, user_id: str = "u1") -> UserRecord:
