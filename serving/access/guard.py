@@ -125,6 +125,17 @@ class Guard:
             return _too_many(principal, principal.bucket, wait_s)
         return None
 
+    def knows(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a request comes with a key or token that is known, whatever it may be used for.
+
+        Args:
+            headers: By lower-case name.
+        """
+        if self._path is None:
+            return True
+        credential = _credential(headers)
+        return credential is not None and self._find(credential) is not None
+
     def may_report_rooms(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether whoever was let in may report events of rooms as well: that a room ended is never taken back.
 

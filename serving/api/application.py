@@ -1,7 +1,7 @@
 """What a replica's listener serves: routes in a hurry answered directly, the others by FastAPI."""
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Final
 
 import orjson
@@ -55,9 +55,9 @@ class RoomRecApplication:
         """Finish what was posted and let go of everything."""
         await self._endpoint.close()
 
-    def max_body_bytes(self, path: bytes) -> int:
-        """Return how long the body of a request to a path may be."""
-        if path == b"/v1/events":
+    def max_body_bytes(self, path: bytes, headers: Mapping[bytes, bytes]) -> int:
+        """Return how long the body of a request to a path may be; nobody is read at length who may not be let in."""
+        if path == b"/v1/events" and self._guard.knows(headers):
             return self._endpoint.settings.max_body_bytes
         return MAX_BODY_BYTES if path == b"/v1/recommendations" else _MAX_OTHER_BODY_BYTES
 

@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         self._head_bytes = 0
         path, _, _ = self._target.partition(b"?")
-        self._limit = self._listener.max_body_bytes(path)
+        self._limit = self._listener.max_body_bytes(path, self._headers)
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limit:
             raise _Refused(problem(413, f"the body has {int(length)} bytes, at most {self._limit} are allowed"))

@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from email.utils import formatdate
 from typing import Any, Final, Protocol
 
@@ -25,8 +25,8 @@ _HEARTBEAT_TIMEOUT_S: Final = 10.0
 class Application(Protocol):
     """What a listener serves."""
 
-    def max_body_bytes(self, path: bytes) -> int:
-        """Return how long the body of a request to a path may be."""
+    def max_body_bytes(self, path: bytes, headers: Mapping[bytes, bytes]) -> int:
+        """Return how long the body of a request to a path may be, from whoever its headers say it is."""
 
     def waits_in_line(self, request: Request) -> bool:
         """Whether a request takes its turn, and may be refused when too many wait; others are answered at once."""

@@ -95,6 +95,16 @@ def test_a_frontend_reports_what_viewers_do_and_ends_no_room(client: httpx.Clien
     assert "scarf-room" in [item["room_id"] for item in slate["items"]]
 
 
+def test_who_is_not_known_is_not_read_at_length(settings: Settings, guard: Guard) -> None:
+    endpoint = Endpoint.open(settings, now_ms=lambda: NOW_MS)
+    application = RoomRecApplication(endpoint, address=("127.0.0.1", 0), guard=guard)
+    known = {b"x-api-key": FRONTEND.encode()}
+    assert application.max_body_bytes(b"/v1/events", known) == settings.max_body_bytes
+    assert application.max_body_bytes(b"/v1/events", {}) == 64 << 10
+    assert application.max_body_bytes(b"/v1/events", {b"x-api-key": b"guessed"}) == 64 << 10
+    endpoint.close_files()
+
+
 def test_a_path_in_disguise_is_the_path_it_is(client: httpx.Client) -> None:
     for path in ("/v1/%75sers/u1", "/v1%2Fusers/u1", "/%76%31/users/u1", "//v1/users/u1", "/healthz/../v1/users/u1"):
         request = client.build_request("DELETE", path, headers=key(FRONTEND))

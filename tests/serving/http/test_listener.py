@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -22,7 +22,7 @@ class Echo:
         self.refused: list[int] = []
         self.is_open = False
 
-    def max_body_bytes(self, path: bytes) -> int:
+    def max_body_bytes(self, path: bytes, headers: Mapping[bytes, bytes]) -> int:
         return 100
 
     def waits_in_line(self, request: Request) -> bool:
