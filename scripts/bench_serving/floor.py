@@ -13,7 +13,8 @@ import orjson
 from scripts.bench_serving.world import Shape
 
 _NUM_CANDIDATES = 10_000
-_K = 20
+K = 20
+"""Items of a slate."""
 
 
 def floor_handler(bundle: Path, shape: Shape, *, num_candidates: int = _NUM_CANDIDATES) -> Callable[[int], bytes]:
@@ -40,7 +41,7 @@ def floor_handler(bundle: Path, shape: Shape, *, num_candidates: int = _NUM_CAND
         {
             entry.name: rng.integers(2, 7, size=(1, length), dtype=np.int64)
             if "index" not in entry.name
-            else rng.integers(2, 1_000, size=(1, length), dtype=np.int64)
+            else rng.integers(2, 200, size=(1, length), dtype=np.int64)
             for entry in session.get_inputs()
         }
         for _ in range(64)
@@ -50,7 +51,7 @@ def floor_handler(bundle: Path, shape: Shape, *, num_candidates: int = _NUM_CAND
     def answer(number: int) -> bytes:
         (vectors,) = session.run(None, histories[number % len(histories)])
         scores = candidates @ vectors[0]
-        best = np.argpartition(scores, num_candidates - _K)[num_candidates - _K :]
+        best = np.argpartition(scores, num_candidates - K)[num_candidates - K :]
         best = best[np.argsort(-scores[best])]
         items = [
             {
@@ -94,7 +95,7 @@ def time_handler(registry: Path, data: Path, *, seconds: float, num_viewers: int
 
     endpoint = Endpoint.open(Settings(registry=str(registry), data=str(data)))
     metrics = Metrics()
-    bodies = [orjson.dumps({"user_id": f"u{viewer}", "k": _K}) for viewer in range(num_viewers)]
+    bodies = [orjson.dumps({"user_id": f"u{viewer}", "k": K}) for viewer in range(num_viewers)]
 
     def answer(number: int) -> bytes:
         return recommend(bodies[number % num_viewers], endpoint, metrics).body

@@ -7,10 +7,10 @@ from typing import Any, Final, NamedTuple
 
 import uvloop
 
+from scripts.bench_serving.floor import K
 from scripts.load_serving.connections import Target
 from scripts.load_serving.generator import Result, build_request, closed_loop, open_loop
 
-K: Final = 20
 EVENTS_A_BODY: Final = 10
 WARMUP_S: Final = 1.0
 

@@ -12,6 +12,7 @@ from scripts.bench_serving.floor import floor_handler, time_handler, time_in_pro
 from scripts.bench_serving.loads import Loads
 from scripts.bench_serving.memory import replica_memory_mb
 from scripts.bench_serving.shops import Shop, make_data
+from scripts.bench_serving.stages import time_stages
 from scripts.bench_serving.world import Shape, write_registry
 
 MAIN: Final = Shop(num_rooms=10_000, products_per_room=5, num_products=50_000)
@@ -59,6 +60,8 @@ class Measuring:
         report["open_loop"] = self._open_loop(data, saturation)
         report["two_workers"] = {kind: self._saturation(kind, data, workers=2) for kind in ("roomrec", "bare")}
         report["live_rooms"] = {str(rooms): self._size(rooms) for rooms in other_rooms}
+        self._say("stages of a request")
+        report["stages_us"] = time_stages(self._registry, data)
         report["summary"] = _summary(report)
         return report
 
