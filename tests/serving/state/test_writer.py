@@ -76,6 +76,27 @@ def test_erasing_comes_after_what_was_posted_before(parts: Any) -> None:
     assert store.read_user("u1")[1] is None
 
 
+def test_the_state_follows_without_reading_the_log_while_nobody_else_writes(
+    parts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, store, writer = parts
+    log.go_on.set()
+
+    def refused(*, after: int, limit: int) -> None:
+        raise AssertionError(f"the log was read after {after}")
+
+    monkeypatch.setattr(store._log, "read", refused)
+    for at_ms in range(1, 4):
+        assert writer.post([enter(1), enter(at_ms), enter(at_ms)]).result(5).count("accepted") == 1
+    assert [past.occurred_at_ms for past in unpack_user(store.read_user("u1")[1]).events] == [1, 2, 3]
+    monkeypatch.undo()
+    other = SqliteEventLog(log._path)
+    other.append([enter(9)])
+    other.close()
+    writer.post([enter(10)]).result(5)
+    assert [past.occurred_at_ms for past in unpack_user(store.read_user("u1")[1]).events] == [1, 2, 3, 9, 10]
+
+
 def test_a_closed_writer_takes_nothing(parts: Any) -> None:
     log, _, writer = parts
     last = writer.post([enter(1)])
