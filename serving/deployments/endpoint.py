@@ -10,6 +10,7 @@ from roomrec.bundle import Registry
 from roomrec.errors import RoomRecError
 from roomrec.events.schema import ROOM_EVENT_TYPES
 from roomrec.events.validation import Rejection, validate_event
+from serving.deployments.following import ModelFollower
 from serving.deployments.loaded import CHAMPION
 from serving.deployments.models import ServingModels
 from serving.deployments.promotion import Promotion
@@ -95,6 +96,7 @@ class Endpoint:
             recommender=self._recommender,
         )
         self.promotion = Promotion(self.models)
+        self._follower = ModelFollower(self.models, poll_s=settings.poll_ms / 1000)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -141,7 +143,7 @@ class Endpoint:
 
     async def start(self) -> None:
         """Begin to follow the registry and the log in the background."""
-        self.models.start()
+        self._follower.start()
         self._tasks = [asyncio.create_task(work()) for work in (self._watch, self._keep_in_order)]
 
     async def close(self) -> None:
@@ -149,7 +151,7 @@ class Endpoint:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.models.close()
+        await self._follower.close()
         self.close_files()
 
     def recommend(self, query: Query, *, is_hurried: bool = False) -> Slate:

@@ -1,26 +1,25 @@
 """Which model answers whom in one replica: the champion, a canary, and the version before while the champion fails."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from roomrec.bundle import InUse, Registry
-from roomrec.errors import BundleError, RegistryError, RegistryUnavailableError
+from roomrec.errors import RegistryError, RegistryUnavailableError
 from roomrec.policy.assignment import is_assigned
 from serving.deployments.breaker import Breaker
 from serving.deployments.loaded import CHALLENGER, PREVIOUS, Loaded, follow_or_skip
 from serving.deployments.loading import Asked, ModelLoader
 from serving.deployments.recommender import CHAMPION, Query, Recommender
+from serving.deployments.registry_reader import RegistryReader
 from serving.deployments.serving_model import ServingModel
-from serving.deployments.shadow import EVERY_S, Shadow
+from serving.deployments.shadow import Shadow
 from serving.deployments.viewers import Viewer
 from serving.settings import Settings
 from serving.state.live_catalogue import Changes, LiveCatalogue
@@ -30,17 +29,14 @@ _NOTHING: Final = InUse(None, None, 0.0)
 _ASKED_LATELY: Final = 128
 _CAUGHT_UP_ROOMS: Final = 16
 _CAUGHT_UP_ON_STANDBY: Final = 64
-_REGISTRY_ANSWERS_IN_S: Final = 2.0
 _FAILED_LOAD_AGAIN_S: Final = 30.0
 _BY_THE_MODEL: Final = (None, "sequence_only", "fewer_than_k")
-_Found = TypeVar("_Found")
 
 
 class ServingModels:
     """The models of one replica, following the registry.
 
-    Everything runs on the event loop but loading, which has a thread that pauses, and reading the registry, which has
-    another: a disk that hangs keeps nobody waiting.
+    Everything runs on the event loop but loading, which has a thread that pauses, and reading the registry.
 
     Args:
         registry: Where bundles are and which are in use.
@@ -65,7 +61,6 @@ class ServingModels:
         self.shadow: Shadow | None = None
         self.in_use = _NOTHING
         self.load_failures: dict[str, str] = {}
-        self.registry_failure: str | None = None
         self.changing = asyncio.Lock()
         self._catalogue = catalogue
         self._recommender = recommender
@@ -75,13 +70,12 @@ class ServingModels:
             cache_bytes=settings.encoder_cache_bytes,
         )
         self._loads = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
-        self._reads = ThreadPoolExecutor(1, thread_name_prefix="registry-reader")
+        self.reader = RegistryReader(registry)
         self._share = 0.0
         self._asked: deque[Asked] = deque(maxlen=_ASKED_LATELY)
         self._standing_by: list[set[str]] = []
         self._load_again_at: dict[str, float] = {}
         self._versions: list[str] = []
-        self._tasks: list[asyncio.Task[None]] = []
 
     def choose(self, user_id: str) -> Loaded | None:
         """Return who answers a viewer, None if there is no model."""
@@ -152,7 +146,7 @@ class ServingModels:
         except RegistryUnavailableError as error:
             if must_load:
                 raise
-            self._say_registry_failure(error)
+            self.reader.say_failure(error)
             return
         version = in_use.champion
         if version is None:
@@ -173,25 +167,11 @@ class ServingModels:
             self._install_champion(self._loaded(model, set()))
         self.in_use = InUse(version, None, 0.0)
 
-    def start(self) -> None:
-        """Begin to follow the registry and to compare in the background."""
-        self._tasks = [asyncio.create_task(work()) for work in (self._follow_registry, self._compare)]
-
-    async def close(self) -> None:
-        """Stop following."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        self._tasks = []
-        self.close_threads()
-
     def close_threads(self) -> None:
-        """Let go of the threads; for models that were never started."""
+        """Let go of the threads."""
         self._loader.close()
-        for pool in (self._loads, self._reads):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._loads.shutdown(wait=False, cancel_futures=True)
+        self.reader.close()
 
     async def obtain(self, version: str, *, strict: bool) -> Loaded:
         """Return a version that is in memory already, or load it beside those at work.
@@ -256,22 +236,6 @@ class ServingModels:
         if candidate not in (self.champion, self.challenger, self.previous):
             self._stand_by_no_more(candidate.stale)
 
-    async def read_registry(self, read: Callable[[], _Found]) -> _Found:
-        """Ask the registry in a thread of its own, and not for long.
-
-        Raises:
-            RegistryUnavailableError: If it does not answer in time.
-        """
-        asking = asyncio.get_running_loop().run_in_executor(self._reads, read)
-        try:
-            # wait_for of Python 3.11 may swallow the cancellation of a task that is being closed
-            async with asyncio.timeout(_REGISTRY_ANSWERS_IN_S):
-                return await asking
-        except TimeoutError:
-            raise RegistryUnavailableError(
-                f"registry {self.registry.root} did not answer within {_REGISTRY_ANSWERS_IN_S:.0f} s"
-            ) from None
-
     @property
     def falls_back(self) -> bool:
         """Whether the champion fails so often that something else answers."""
@@ -279,17 +243,16 @@ class ServingModels:
 
     def says_why(self) -> bool:
         """Whether it is known why there is no champion, so that showing what is popular is all one can do."""
-        return CHAMPION in self.load_failures or self.registry_failure is not None
+        return CHAMPION in self.load_failures or self.reader.failure is not None
 
     async def describe(self) -> dict[str, Any]:
         """Return versions, channels, and what this replica runs; what it last knew if the registry cannot be read."""
         in_use = self.in_use
         try:
-            in_use = await self.read_registry(self.registry.in_use)
-            self._versions = await self.read_registry(self.registry.versions)
-            self.registry_failure = None
+            in_use = await self.reader.read(self.registry.in_use)
+            self._versions = await self.reader.read(self.registry.versions)
         except RegistryUnavailableError as error:
-            self._say_registry_failure(error)
+            self.reader.say_failure(error)
         return {
             "versions": self._versions,
             "champion": in_use.champion,
@@ -302,9 +265,24 @@ class ServingModels:
             "answering": self._answering(),
             "load_failure": self.load_failures.get(CHAMPION),
             "challenger_failure": self.load_failures.get(CHALLENGER),
-            "registry_failure": self.registry_failure,
+            "registry_failure": self.reader.failure,
             "replica": f"{socket.gethostname()}:{os.getpid()}",
         }
+
+    def catch_up_previous(self) -> None:
+        """Let the version that stands by follow some of what changed."""
+        if self.previous is not None:
+            self.previous.catch_up(self._catalogue, at_most=_CAUGHT_UP_ON_STANDBY)
+
+    def compare_unseen(self) -> None:
+        """Let a challenger that nobody sees answer a request beside the champion, if one waits."""
+        if self.shadow is not None and self.champion is not None and not self._share:
+            self.shadow.compare_one(self._recommender, self.champion)
+
+    def is_time_to_load_again(self) -> bool:
+        """Whether a version in use that could not be loaded should be tried once more."""
+        wanted = {self.in_use.champion, self.in_use.challenger}
+        return any(version in wanted and time.monotonic() >= due for version, due in self._load_again_at.items())
 
     def _answering(self) -> str | None:
         if self.champion is None:
@@ -369,48 +347,10 @@ class ServingModels:
         self.load_failures.pop(role, None)
         return loaded
 
-    async def _follow_registry(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.poll_ms / 1000)
-            try:
-                in_use = await self.read_registry(self.registry.in_use)
-                self.registry_failure = None
-                if in_use != self.in_use or self._is_time_to_load_again():
-                    async with self.changing:
-                        await self.apply(await self.read_registry(self.registry.in_use))
-                if self.previous is not None:
-                    self.previous.catch_up(self._catalogue, at_most=_CAUGHT_UP_ON_STANDBY)
-            except RegistryUnavailableError as error:
-                self._say_registry_failure(error)
-            except BundleError as error:
-                _LOG.error("%s", error)
-            except Exception:
-                _LOG.exception("following the registry failed")
-
-    def _is_time_to_load_again(self) -> bool:
-        wanted = {self.in_use.champion, self.in_use.challenger}
-        return any(version in wanted and time.monotonic() >= due for version, due in self._load_again_at.items())
-
-    async def _compare(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY_S)
-            shadow, champion = self.shadow, self.champion
-            if shadow is None or champion is None or self._share:
-                continue
-            try:
-                shadow.compare_one(self._recommender, champion)
-            except Exception:
-                _LOG.exception("comparing %s failed", shadow.candidate.version)
-
     def _say_load_failure(self, role: str, version: str, error: Exception) -> None:
         self._load_again_at[version] = time.monotonic() + _FAILED_LOAD_AGAIN_S
         self.load_failures[role] = f"{role} {version} cannot be loaded: {error}"
         _LOG.error("%s", self.load_failures[role])
-
-    def _say_registry_failure(self, error: RegistryUnavailableError) -> None:
-        if self.registry_failure is None:
-            _LOG.error("the models at work go on, but the registry cannot be read: %s", error)
-        self.registry_failure = str(error)
 
 
 def _is(loaded: Loaded | None, version: str) -> bool:

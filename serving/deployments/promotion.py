@@ -112,7 +112,7 @@ class Promotion:
         return await models.describe()
 
     async def _must_exist(self, version: str) -> None:
-        published = await self._models.read_registry(self._registry.versions)
+        published = await self._models.reader.read(self._registry.versions)
         if version not in published:
             raise RegistryError(f"version {version!r} does not exist; published are {published}")
 

@@ -13,6 +13,7 @@ from roomrec.bundle import Registry
 from roomrec.errors import BundleError, RegistryConflictError, RegistryError, RegistryUnavailableError
 from roomrec.policy.assignment import is_assigned
 from serving.deployments import models as models_module
+from serving.deployments import registry_reader
 from serving.deployments.endpoint import Endpoint
 from serving.deployments.recommender import Query, Slate
 from serving.settings import Settings
@@ -354,7 +355,7 @@ def test_a_registry_that_cannot_be_read_stops_nothing(here: Settings, registry: 
         await endpoint.models.describe()
         away = registry.root.rename(registry.root.with_name("away"))
         registry.root.write_text("not a folder")
-        assert await until(lambda: endpoint.models.registry_failure)
+        assert await until(lambda: endpoint.models.reader.failure)
         described = await endpoint.models.describe()
         assert described["champion"] == described["answering"] == first
         assert len(described["versions"]) == 2
@@ -376,7 +377,7 @@ def test_a_registry_that_hangs_stops_nothing(
     import threading
 
     hanging = threading.Event()
-    monkeypatch.setattr(models_module, "_REGISTRY_ANSWERS_IN_S", 0.05)
+    monkeypatch.setattr(registry_reader, "ANSWERS_WITHIN_S", 0.05)
 
     async def scene(endpoint: Endpoint) -> None:
         monkeypatch.setattr(endpoint.models.registry, "in_use", hanging.wait)
