@@ -162,8 +162,10 @@ class LiveCatalogue:
             rooms = self._rooms_of_product.get(product_id)
             if rooms is None:
                 self.products.pop(product_id, None)
-            else:
-                changed.update(self.rooms.keys() & ({rooms} if isinstance(rooms, str) else rooms))
+            elif isinstance(rooms, set):
+                changed |= rooms & self.rooms.keys()
+            elif rooms in self.rooms:
+                changed.add(rooms)
         return Changes(frozenset(changed), frozenset(product_ids)) if changed else None
 
     def _merged(self, before: RoomRecord, record: RoomRecord) -> RoomRecord:
