@@ -132,7 +132,7 @@ class ServingModels:
                 follow_or_skip(loaded.model, self._catalogue, changes.room_ids, changes.product_ids)
 
     def load_first(self, *, must_load: bool) -> None:
-        """Load the champion before there are requests.
+        """Load the champion, and a challenger with a share, before there are requests.
 
         Args:
             must_load: Whether a champion that cannot be loaded is an error.
@@ -157,15 +157,23 @@ class ServingModels:
                 )
             return
         try:
-            model = self._loader.open(version, gently=False)
-            self._loader.follow(model, self._catalogue, self._catalogue.rooms.keys(), gently=False)
+            self._install_champion(self._load_at_once(version))
         except Exception as error:  # whatever it is: a bundle may be damaged in any way
             if must_load:
                 raise
             self._say_load_failure(CHAMPION, version, error)
-        else:
-            self._install_champion(self._loaded(model, set()))
         self.in_use = InUse(version, None, 0.0)
+        if in_use.challenger is not None and in_use.share:  # its viewers stay with it over a restart
+            try:
+                self._install_challenger(self._load_at_once(in_use.challenger), in_use.share)
+            except Exception as error:
+                self._say_load_failure(CHALLENGER, in_use.challenger, error)
+            self.in_use = in_use
+
+    def _load_at_once(self, version: str) -> Loaded:
+        model = self._loader.open(version, gently=False)
+        self._loader.follow(model, self._catalogue, self._catalogue.rooms.keys(), gently=False)
+        return self._loaded(model, set())
 
     def close_threads(self) -> None:
         """Let go of the threads."""

@@ -92,8 +92,7 @@ def test_replicas_follow_a_canary_and_agree_and_so_do_restarts(here: Settings, r
     seen: list[dict[str, tuple[str, str | None]]] = []
 
     async def scene(endpoint: Endpoint) -> None:
-        assert await until(lambda: {"challenger", "champion"} == {name for name, _ in variants(endpoint).values()})
-        seen.append(variants(endpoint))
+        seen.append(variants(endpoint))  # from the first request on
 
     registry.start_canary(second, share=0.5)
     for replica in ("one", "other", "other"):
@@ -422,6 +421,20 @@ def test_a_load_that_failed_is_tried_again(here: Settings, registry: Registry, m
         file.write_bytes(good)
         assert await until(lambda: feed(endpoint).model_version == second)
         assert not endpoint.models.load_failures
+
+    play(here, scene)
+
+
+def test_a_damaged_challenger_does_not_keep_a_replica_from_starting(here: Settings, registry: Registry) -> None:
+    first, second = registry.versions()
+    registry.start_canary(second, share=1.0)
+    (registry.path(second) / "user_encoder.onnx").write_bytes(b"broken")
+
+    async def scene(endpoint: Endpoint) -> None:
+        assert set(variants(endpoint).values()) == {("champion", first)}
+        described = await endpoint.models.describe()
+        assert "user_encoder.onnx" in described["challenger_failure"]
+        assert (described["load_failure"], described["canary"], described["challenger"]) == (None, None, second)
 
     play(here, scene)
 
