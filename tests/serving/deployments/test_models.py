@@ -473,3 +473,57 @@ def test_what_cannot_be_a_canary(here: Settings, registry: Registry) -> None:
             await endpoint.promotion.stop_canary(second)
 
     play(here, scene)
+
+
+def test_two_replicas_promoting_at_once_end_on_one_version(here: Settings, registry: Registry) -> None:
+    _, second = registry.versions()
+    third = publish(registry.root, "third")
+
+    async def scene(endpoint: Endpoint) -> None:
+        other = Endpoint.open(msgspec.structs.replace(here, data=str(Path(here.data) / "other")), now_ms=lambda: NOW_MS)
+        try:
+            await other.start()
+            await other.post(opening())
+            await asyncio.gather(
+                *(endpoint.promotion.promote(second) for _ in range(3)),
+                *(other.promotion.promote(third) for _ in range(3)),
+            )
+            wanted = registry.in_use().champion
+            for replica in (endpoint, other):
+                assert await until(lambda replica=replica: replica.models.champion.version == wanted)
+            await other.promotion.roll_back()
+            assert await until(lambda: endpoint.models.champion.version == registry.in_use().champion)
+        finally:
+            await other.close()
+
+    play(here, scene)
+
+
+def test_closing_does_not_wait_for_a_version_that_loads(here: Settings, registry: Registry) -> None:
+    _, second = registry.versions()
+
+    async def scene(endpoint: Endpoint) -> None:
+        feed(endpoint)
+        loader = endpoint.models._loader
+        load = loader.load
+
+        def load_many_rooms(*arguments: object, **options: bool) -> object:
+            for _ in range(2_000):
+                loader._pause()
+            return load(*arguments, **options)
+
+        loader.load = load_many_rooms
+        loading = asyncio.create_task(endpoint.promotion.promote(second))
+        await asyncio.sleep(0.05)
+        await endpoint.close()
+        with pytest.raises((BundleError, asyncio.CancelledError)):
+            await asyncio.wait_for(loading, 2)
+        assert registry.in_use().champion != second
+
+    async def run() -> None:
+        endpoint = Endpoint.open(here, now_ms=lambda: NOW_MS)
+        await endpoint.start()
+        await endpoint.post([*opening(), enter("u1", "tool-room", "tom")])
+        await scene(endpoint)
+
+    asyncio.run(run())
