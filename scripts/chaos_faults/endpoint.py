@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import httpx
 
 from scripts.chaos_faults.bundles import Ids, publish
-from scripts.chaos_faults.processes import end_session, in_session, is_there, named
+from scripts.chaos_faults.processes import end_session, is_there, named
 from serving.settings import Settings
 
 REPLICA: Final = "ray::ServeReplica:roomrec"
@@ -60,10 +60,13 @@ class Endpoint:
         self.output = folder / "output.txt"
         self._environment = {
             "OMP_NUM_THREADS": "1",
+            "RAY_ADDRESS": "local",  # not in a cluster that happens to be there
             "ROOMREC_DRAIN_S": "0.5",
             "ROOMREC_MODEL_RETRY_MS": "3000",
             "ROOMREC_STATE_BYTES": str(1 << 30),
         } | dict(environment or {})
+        self.beside: dict[str, Any] = {}
+        """what was put up for it: a Redis, a clock"""
         self.process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
@@ -88,10 +91,9 @@ class Endpoint:
                 start_new_session=True,
             )
         until = time.monotonic() + _START_S
-        while "ready: " not in self.output.read_text(errors="replace"):
+        while "ready: " not in self.said():
             if self.process.poll() is not None or time.monotonic() > until:
-                self.stop()
-                raise ChaosError(f"the endpoint did not start: {self.output.read_text(errors='replace')[-2000:]}")
+                raise ChaosError(f"the endpoint did not start: {self.said()}")
             time.sleep(0.2)
         self.wait_for_replicas(within_s=_START_S)
         return self
@@ -120,6 +122,10 @@ class Endpoint:
         assert self.process is not None
         return self.process.pid
 
+    def said(self) -> str:
+        """Return the end of what it has printed."""
+        return self.output.read_text(errors="replace")[-2_000:]
+
     def replica_pids(self) -> list[int]:
         """Return the processes that answer, or are about to."""
         return named(self.session, REPLICA)
@@ -140,10 +146,11 @@ class Endpoint:
         began = time.monotonic()
         answered: set[int] = set()
         while len(answered) < self.replicas:
+            if self.process is None or self.process.poll() is not None:
+                raise ChaosError(f"the endpoint has ended: {self.said()}")
             if time.monotonic() - began > within_s:
                 raise ChaosError(
-                    f"{len(answered)} of {self.replicas} replicas answer after {within_s:g} s: "
-                    f"{in_session(self.session)}"
+                    f"{len(answered)} of {self.replicas} replicas answer after {within_s:g} s: {self.said()}"
                 )
             if (pid := self.whoever_answers()) is None:
                 time.sleep(0.05)
