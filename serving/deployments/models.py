@@ -74,6 +74,7 @@ class ServingModels:
         self._share = 0.0
         self._asked: deque[Asked] = deque(maxlen=_ASKED_LATELY)
         self._standing_by: list[set[str]] = []
+        self._forgotten_while_loading: set[str] = set()
         self._load_again_at: dict[str, float] = {}
         self._versions: list[str] = []
 
@@ -119,6 +120,8 @@ class ServingModels:
         for loaded in (self.champion, self.challenger, self.previous):
             if loaded is not None:
                 loaded.model.encoders.viewers.forget(user_id)
+        if self.changing.locked():
+            self._forgotten_while_loading.add(user_id)
         self._asked = deque((each for each in self._asked if each[0].user_id != user_id), maxlen=_ASKED_LATELY)
         if self.shadow is not None:
             self.shadow.forget(user_id)
@@ -198,6 +201,7 @@ class ServingModels:
         self._standing_by.append(stale)
         loop = asyncio.get_running_loop()
         try:
+            self._forgotten_while_loading.clear()
             asked, copied = list(self._asked), self._catalogue.copy()
             model = await loop.run_in_executor(
                 self._loads, lambda: self._loader.load(version, copied, asked, strict=strict)
@@ -207,6 +211,9 @@ class ServingModels:
                 stale -= room_ids
                 await loop.run_in_executor(self._loads, self._loader.follow, model, copied, room_ids)
             await self._recommender.prepare(model)
+            for user_id in self._forgotten_while_loading:
+                model.encoders.viewers.forget(user_id)
+            self._forgotten_while_loading.clear()
         except BaseException:
             self._stand_by_no_more(stale)
             raise

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -457,6 +458,35 @@ def test_an_erased_viewer_is_not_rehearsed(here: Settings) -> None:
         feed(endpoint, "u2")
         await endpoint.erase_user("u1")
         assert [query.user_id for query, _ in endpoint.models._asked] == ["u2"]
+
+    play(here, scene)
+
+
+def test_a_viewer_erased_while_a_version_loads_is_not_remembered_by_it(
+    here: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second = registry.versions()
+    forgotten: list[tuple[str, str]] = []
+
+    async def scene(endpoint: Endpoint) -> None:
+        feed(endpoint)
+        loader, loop = endpoint.models._loader, asyncio.get_running_loop()
+        load = loader.load
+
+        def load_and_erase(*arguments: Any, **options: Any) -> Any:
+            model = load(*arguments, **options)
+            forget = model.encoders.viewers.forget
+            monkeypatch.setattr(
+                model.encoders.viewers,
+                "forget",
+                lambda user_id: forgotten.append((model.version, forget(user_id) or user_id)),
+            )
+            asyncio.run_coroutine_threadsafe(endpoint.erase_user("u1"), loop).result(10)
+            return model
+
+        monkeypatch.setattr(loader, "load", load_and_erase)
+        await endpoint.promotion.promote(second)
+        assert forgotten == [(second, "u1")]
 
     play(here, scene)
 
