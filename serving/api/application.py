@@ -1,5 +1,6 @@
 """What a replica's listener serves: routes in a hurry answered directly, the others by FastAPI."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Mapping
 from typing import Final
@@ -26,6 +27,7 @@ EVENTS: Final = "/v1/events"
 _ALIVE: Final = Answer(200, orjson.dumps({"status": "alive"}))
 _READY: Final = Answer(200, orjson.dumps({"status": "ready"}))
 _MAX_OTHER_BODY_BYTES: Final = 64 << 10
+_OBSERVE_S: Final = 1.0
 
 
 class RoomRecApplication:
@@ -46,13 +48,17 @@ class RoomRecApplication:
         self._address = address
         self._metrics = Metrics()
         self._others = create_api(endpoint, self._metrics)
+        self._observing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to follow registry and log."""
         await self._endpoint.start()
+        self._observing = asyncio.create_task(self._observe())
 
     async def close(self) -> None:
         """Finish what was posted and let go of everything."""
+        if self._observing is not None:
+            self._observing.cancel()
         await self._endpoint.close()
 
     def max_body_bytes(self, path: bytes, headers: Mapping[bytes, bytes]) -> int:
@@ -86,6 +92,12 @@ class RoomRecApplication:
     def count(self, status: int) -> None:
         """Count an answer that was given at the door."""
         self._metrics.count_request("none", status, 0.0)
+
+    async def _observe(self) -> None:
+        """Keep what nobody counts request by request: the replica that is asked for numbers tells those of all."""
+        while True:
+            self._metrics.observe(self._endpoint)
+            await asyncio.sleep(_OBSERVE_S)
 
     def _recommend(self, request: Request, is_pressed: bool) -> Answer:
         began = time.perf_counter()

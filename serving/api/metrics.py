@@ -9,12 +9,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.deployments.endpoint import Endpoint
+
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Content type of ``render``."""
 
 MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Where processes put their numbers for one another; has to be set before ``prometheus_client`` is imported."""
 
+_ENCODINGS = {"hit": "hits", "step": "steps", "prefill": "prefills", "full": "full"}
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -59,7 +62,13 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livemax",
         )
-
+        self.encodings = Gauge(
+            "roomrec_viewer_encodings",
+            "Viewers encoded by models at work: hit (nothing new), step (new events only), prefill, full",
+            ["how"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._counters: dict[tuple[str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
         self._slates: dict[tuple[str | None, str], Counter] = {}
@@ -87,6 +96,16 @@ class Metrics:
         if counter is None:
             counter = self._slates[reason, step] = self.degraded.labels(reason or "none", step)
         counter.inc()
+
+    def observe(self, endpoint: Endpoint) -> None:
+        """Take over what a replica says of itself."""
+        models = endpoint.models
+        self.live_rooms.set(len(endpoint.catalogue.rooms))
+        self.load_failures.set(1 if models.load_failures else 0)
+        self.fallbacks.set(1 if models.falls_back else 0)
+        at_work = [each.model.encoders.viewers for each in (models.champion, models.challenger) if each is not None]
+        for how, name in _ENCODINGS.items():
+            self.encodings.labels(how).set(sum(getattr(viewers, name) for viewers in at_work))
 
     def render(self) -> bytes:
         """Return all numbers in the text format of Prometheus."""

@@ -25,7 +25,5 @@ def add_operations(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> None:
     @api.get("/metrics", tags=["operations"], response_class=Response)
     async def render_metrics() -> Response:
         """Numbers for Prometheus, of all replicas of this machine."""
-        metrics.live_rooms.set(len(endpoint.catalogue.rooms))
-        metrics.load_failures.set(1 if endpoint.models.load_failures else 0)
-        metrics.fallbacks.set(1 if endpoint.models.falls_back else 0)
+        metrics.observe(endpoint)
         return Response(metrics.render(), media_type=CONTENT_TYPE)

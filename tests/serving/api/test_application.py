@@ -92,6 +92,17 @@ def test_what_is_reported_counts_for_the_next_answer(listening: Served) -> None:
     assert "tool-room" not in [item["room_id"] for item in slate["items"]]
 
 
+def test_numbers_say_how_viewers_were_encoded(listening: Served) -> None:
+    listening.post("/v1/events", json=[*opening(), enter("u1", "tool-room", "tom")])
+    for _ in range(3):
+        listening.post("/v1/recommendations", json={"user_id": "u1"})
+    text = listening.get("/metrics").text
+    # the graph of this shop knows no increment
+    assert 'roomrec_viewer_encodings{how="full"} 1.0' in text
+    assert 'roomrec_viewer_encodings{how="hit"} 2.0' in text
+    assert "roomrec_live_rooms 3.0" in text
+
+
 def test_answers_are_counted_however_they_were_given(listening: Served) -> None:
     listening.post("/v1/recommendations", json={"user_id": "u1"})
     listening.post("/v1/recommendations", content=b"x" * 70_000)
