@@ -234,7 +234,11 @@ room_events = st.builds(
     st.sampled_from([0, 3]),
     st.sampled_from(["mia", "tom"]),
 )
-steps = st.lists(room_events, min_size=1, max_size=6) | st.sampled_from(["first follows", "second follows", "copies"])
+steps = (
+    st.lists(room_events, min_size=1, max_size=1)
+    | st.lists(room_events, min_size=2, max_size=6)
+    | st.sampled_from(["first follows", "second follows", "copies"])
+)
 
 
 def what_is_there(catalogue: LiveCatalogue) -> object:
