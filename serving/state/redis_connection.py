@@ -67,7 +67,7 @@ class RedisConnection:
         return (self._prefix + ":".join(parts)).encode()
 
     @contextmanager
-    def asking(self, purpose: str) -> Iterator["redis.Redis"]:
+    def asking(self, purpose: str) -> Iterator[redis.Redis]:
         """Lend the client, and turn what goes wrong into one kind of error.
 
         Args:
@@ -168,7 +168,7 @@ class RedisConnection:
                 )
 
 
-def _client(url: str, timeout_s: float) -> "redis.Redis":
+def _client(url: str, timeout_s: float) -> redis.Redis:
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout_s,

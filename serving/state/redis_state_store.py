@@ -2,24 +2,20 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TypeVar
 
-import msgspec
-
-from roomrec.errors import StateError
 from serving.state.applying import RULES, apply_events, needed_by
 from serving.state.event_log import Appended, EventLog
 from serving.state.records import unpack_user
 from serving.state.redis_connection import RedisConnection
-from serving.state.redis_scripts import COMMIT, ERASE, TAKE_OVER
+from serving.state.redis_generations import BUILDER_MS, RedisGenerations
+from serving.state.redis_scripts import COMMIT, ERASE
 from serving.state.redis_tables import RedisTables, Standing, Writes
 from serving.state.state_store import CatalogueRecords, Erased, MomentRecords, Position
 
 T = TypeVar("T")
 
 _CHUNK = 2_000
-_BUILDER_MS = 30_000
 _POLL_S = 0.05
 _ANYWHERE = 2**62
 
@@ -66,18 +62,16 @@ class RedisStateStore:
         self._redis = connection
         self._log = log
         self._history_limit = history_limit
-        self._user_ttl_s = user_ttl_s
         self._log_key = log_key
         self._may_shrink = may_shrink
-        self._live_key = connection.key("state-live")
-        self._building_key = connection.key("state-building")
-        self._decode_made_with = msgspec.msgpack.Decoder(tuple[int, int]).decode
         connection.check(durability=None)
+        self._generations = RedisGenerations(
+            connection, rules=RULES, history_limit=history_limit, user_ttl_s=user_ttl_s
+        )
         with connection.asking("state cannot be opened") as client:
             self._commit_script = client.register_script(COMMIT)
             self._erase_script = client.register_script(ERASE)
-            self._take_over_script = client.register_script(TAKE_OVER)
-        self._tables = self._live()
+        self._tables = self._generations.live()
         self._build(unless=lambda live: live.rules == RULES and live.history_limit >= history_limit)
 
     def catch_up(self, appended: Appended | None = None) -> Position:
@@ -97,7 +91,7 @@ class RedisStateStore:
             try:
                 return self._follow(self._tables, appended)
             except _MovedError:
-                self._tables = self._live()
+                self._tables = self._generations.live()
 
     def rebuild(self) -> Position:
         """Apply the whole log beside the state that is live, then replace it; posts go on meanwhile.
@@ -119,12 +113,12 @@ class RedisStateStore:
         """
         while True:
             tables = self._tables
-            keys = [self._live_key, tables.position_key, tables.user_key(user_id)]
+            keys = [self._generations.live_key, tables.position_key, tables.user_key(user_id)]
             with self._redis.asking("state cannot be read") as client:
                 live, packed_position, packed = client.mget(keys)
             if live == tables.name:
                 return tables.standing(live, packed_position).position, packed
-            self._tables = self._live()
+            self._tables = self._generations.live()
 
     def read_catalogue(self) -> CatalogueRecords:
         """Return every room that has not ended, started or not, whole, and the products listed there."""
@@ -138,13 +132,6 @@ class RedisStateStore:
         """Return what goes on in live rooms in which something was counted after ``since``."""
         return self._reading(lambda client, tables: tables.moments(client, since))[1]
 
-    def has_ended(self, room_id: str) -> bool:
-        """Return whether a room's end has been heard of."""
-        found = self._reading(
-            lambda client, tables: (self._standing(client, tables), tables.has_ended(client, room_id))
-        )
-        return found[1]
-
     def erase_user(self, user_id: str) -> Erased:
         """Remove what is known of a viewer, after the log forgot them, and have Redis rewrite its file.
 
@@ -156,8 +143,8 @@ class RedisStateStore:
             StateError: As ``catch_up``; asking again is safe.
         """
         self.catch_up()
-        self._erase_from(self._building_key, user_id)
-        erased = self._erase_from(self._live_key, user_id)
+        self._erase_from(self._generations.building_key, user_id)
+        erased = self._erase_from(self._generations.live_key, user_id)
         self._redis.forget_on_disk()
         return erased
 
@@ -215,9 +202,9 @@ class RedisStateStore:
     ) -> bool:
         """Carry out commands together with the new position; say whether the state had not moved."""
         script = self._erase_script if is_erasure else self._commit_script
-        is_live = tables.owner == self._live_key
+        is_live = tables.owner == self._generations.live_key
         if not is_live:
-            writes.add("PEXPIRE", tables.owner, _BUILDER_MS)
+            writes.add("PEXPIRE", tables.owner, BUILDER_MS)
         tell = end.applied_seq if is_live and self._log_key is not None else ""
         with self._redis.asking("state cannot be written"):
             done = script(
@@ -235,74 +222,40 @@ class RedisStateStore:
     def _build(self, *, unless: Callable[[RedisTables], bool] | None = None, log_was_replaced: bool = False) -> None:
         """Fill a new generation and make it live.
 
-        One process builds at a time. It says that it is alive with each piece it writes; if it does not for
-        ``_BUILDER_MS``, another takes its place, and what it then still writes is refused.
-
         Args:
             unless: Says of the live generation that it will do, asked while waiting for whoever builds.
             log_was_replaced: Whether the live generation knows more than the log.
         """
         while True:
-            live = self._tables = self._live()
+            live = self._tables = self._generations.live()
             if unless is not None and unless(live):
                 return
             limit = self._history_limit if self._may_shrink else max(self._history_limit, live.history_limit)
-            built = self._generation(self._building_key, max(live.generation + 1, _now_ms()), RULES, limit)
-            with self._redis.asking("state cannot be rebuilt") as client:
-                if not client.set(self._building_key, built.name, nx=True, px=_BUILDER_MS):
-                    time.sleep(_POLL_S)
-                    continue
-                client.set(built.made_with_key, msgspec.msgpack.encode((RULES, limit)))
+            built = self._generations.begin(after=live, history_limit=limit)
+            if built is None:
+                time.sleep(_POLL_S)
+                continue
             try:
-                self._sweep(keep={live.generation, built.generation})
+                self._generations.sweep(live, built)
                 while True:
                     end = self._follow(built, None)
-                    if self._take_over(built, live, _ANYWHERE if log_was_replaced else end.applied_seq):
+                    if self._generations.take_over(built, live, _ANYWHERE if log_was_replaced else end.applied_seq):
                         break
             except _MovedError:  # paused for so long that another began to build
                 continue
             except BaseException:
-                self._abandon(built)
+                self._generations.abandon(built)
                 raise
-            self._tables = self._live()
-            self._sweep(keep={built.generation})
+            self._tables = self._generations.live()
+            self._generations.sweep(built)
             return
-
-    def _abandon(self, built: RedisTables) -> None:
-        """Let another build at once; if Redis is away, it has to wait until this one counts as dead."""
-        with suppress(StateError), self._redis.asking("state cannot be rebuilt") as client:
-            if client.get(self._building_key) == built.name:
-                client.delete(self._building_key)
-
-    def _take_over(self, built: RedisTables, live: RedisTables, applied_seq: int) -> bool:
-        with self._redis.asking("state cannot be rebuilt"):
-            done = self._take_over_script(
-                keys=[self._building_key, self._live_key, live.position_key],
-                args=[built.name, live.name, applied_seq],
-            )
-        return bool(done)
-
-    def _sweep(self, *, keep: set[int]) -> None:
-        """Remove the records of generations that are not to be kept."""
-        prefix = self._redis.key("state", "")
-        pattern = b"".join(b"\\" + bytes([byte]) if byte in b"*?[]\\" else bytes([byte]) for byte in prefix) + b"*"
-        cursor = 0
-        while True:
-            with self._redis.asking("state of before cannot be removed") as client:
-                cursor, keys = client.scan(cursor, match=pattern, count=_CHUNK)
-                gone = [key for key in keys if int(key[len(prefix) :].partition(b":")[0]) not in keep]
-                if gone:
-                    client.unlink(*gone)
-            if cursor == 0:
-                return
 
     def _erase_from(self, owner: bytes, user_id: str) -> Erased:
         while True:
+            tables = self._generations.named_by(owner)
+            if tables is None:
+                return Erased(0, 0, 0)
             with self._redis.asking("state cannot be read") as client:
-                name = client.get(owner)
-                if name is None:
-                    return Erased(0, 0, 0)
-                tables = self._generation(owner, int(name), RULES, self._history_limit)
                 *keys, packed = client.mget(owner, tables.position_key, tables.user_key(user_id))
             standing = tables.standing(*keys)
             writes = Writes()
@@ -314,31 +267,6 @@ class RedisStateStore:
         user = unpack_user(packed)
         return Erased(len(user.events), len(user.follows), sum(map(len, user.refused.values())))
 
-    def _live(self) -> RedisTables:
-        """Return the live generation, begun if there is none."""
-        while True:
-            with self._redis.asking("state cannot be opened") as client:
-                name = client.get(self._live_key)
-                if name is None:
-                    begun = self._generation(self._live_key, _now_ms(), RULES, self._history_limit)
-                    client.set(begun.made_with_key, msgspec.msgpack.encode((RULES, self._history_limit)))
-                    client.set(self._live_key, begun.name, nx=True)
-                    continue
-                made_with, again = client.mget(self._redis.key("state", name.decode(), "made-with"), self._live_key)
-            if again == name:
-                rules, limit = (0, self._history_limit) if made_with is None else self._decode_made_with(made_with)
-                return self._generation(self._live_key, int(name), rules, limit)
-
-    def _generation(self, owner: bytes, generation: int, rules: int, history_limit: int) -> RedisTables:
-        return RedisTables(
-            self._redis,
-            owner=owner,
-            generation=generation,
-            rules=rules,
-            history_limit=history_limit,
-            user_ttl_s=self._user_ttl_s,
-        )
-
     def _reading(self, read: Callable[[Any, RedisTables], tuple[Standing, T]]) -> tuple[Standing, T]:
         """Read from the live generation; again if it was replaced meanwhile."""
         while True:
@@ -347,7 +275,7 @@ class RedisStateStore:
                 standing, found = read(client, tables)
             if standing.owner == tables.generation:
                 return standing, found
-            self._tables = self._live()
+            self._tables = self._generations.live()
 
     def _owned(self, tables: RedisTables) -> Standing:
         with self._redis.asking("state cannot be read") as client:
@@ -363,7 +291,3 @@ class RedisStateStore:
 def _refuse_if_moved(tables: RedisTables, standing: Standing) -> None:
     if standing.owner != tables.generation:
         raise _MovedError
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -124,7 +124,7 @@ class RedisTables:
         """Return a position as stored."""
         return self._encode((*position, edits))
 
-    def load(self, client: "redis.Redis", needed: Needed) -> tuple[Standing, Loaded]:
+    def load(self, client: redis.Redis, needed: Needed) -> tuple[Standing, Loaded]:
         """Read the records a batch of events needs, and where the state stood before them, in one round trip."""
         listings: dict[str, list[str]] = {}
         for room_id, product_id in needed.listings:
@@ -183,7 +183,7 @@ class RedisTables:
         if applied.catalogue_seq:
             writes.add("XTRIM", self._changes, "MAXLEN", KEPT_CHANGES)
 
-    def catalogue(self, client: "redis.Redis") -> tuple[Standing, CatalogueRecords]:
+    def catalogue(self, client: redis.Redis) -> tuple[Standing, CatalogueRecords]:
         """Read every room that has not ended, then what is listed there, then the products.
 
         What is read later may be newer than the position, which is read first. Laying the changes since that position
@@ -209,7 +209,7 @@ class RedisTables:
             found.products.update((product_id, slim_product(product)) for product_id, product in products)
         return self.standing(*client.mget(self.owner, self.position_key)), found
 
-    def changes(self, client: "redis.Redis", since: Position) -> tuple[Standing, CatalogueRecords | None]:
+    def changes(self, client: redis.Redis, since: Position) -> tuple[Standing, CatalogueRecords | None]:
         """Read what has changed of the catalogue, None if the feed no longer says all of it."""
         pipeline = client.pipeline(transaction=True)
         pipeline.mget(self.owner, self.position_key)
@@ -228,7 +228,7 @@ class RedisTables:
             lay_over(found, self._decode_change(fields[b"change"]))
         return standing, found
 
-    def moments(self, client: "redis.Redis", since: Position | None) -> tuple[Standing, MomentRecords]:
+    def moments(self, client: redis.Redis, since: Position | None) -> tuple[Standing, MomentRecords]:
         """Read the moments counted after ``since``."""
         after = since.applied_seq if since is not None and since.generation == self.generation else 0
         pipeline = client.pipeline(transaction=True)
@@ -239,10 +239,6 @@ class RedisTables:
         ids = [name.decode() for name in names]
         packed = client.hmget(self._moments, ids) if ids else []
         return standing, MomentRecords(standing.position, dict(_decoded(ids, packed, self._decode_moment)))
-
-    def has_ended(self, client: "redis.Redis", room_id: str) -> bool:
-        """Return whether a room's end has been heard of."""
-        return bool(client.hexists(self._ended, room_id))
 
     def _hashes(self, needed: Needed) -> list[tuple[bytes, list[str]]]:
         wanted = (

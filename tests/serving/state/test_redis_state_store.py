@@ -174,10 +174,14 @@ def test_a_viewer_erased_during_a_rebuild_does_not_come_back(
     building.rebuild()
     assert other.read_user("u1")[1] is None
     log.append([enter(3, user_id="u2")])
-    take_over = building._take_over
-    monkeypatch.setattr(
-        building, "_take_over", lambda *given: (log.erase_user("u2"), other.erase_user("u2"), take_over(*given))[-1]
-    )
+    take_over = building._generations.take_over
+
+    def erase_then_take_over(*arguments: Any) -> bool:
+        log.erase_user("u2")
+        other.erase_user("u2")
+        return take_over(*arguments)
+
+    monkeypatch.setattr(building._generations, "take_over", erase_then_take_over)
     building.rebuild()
     assert other.read_user("u2")[1] is None
 
