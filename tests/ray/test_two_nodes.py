@@ -4,8 +4,11 @@ Both nodes are this machine; each listens on an address of its own, as the setti
 """
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -18,27 +21,52 @@ from tests.serving.state.redis_server import RedisServer, running
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 
 HOSTS: Final = ("127.0.0.2", "127.0.0.3")
+SPARE: Final = "127.0.0.4"
+RAY: Final = str(Path(sys.executable).with_name("ray"))
 _EVERYWHERE: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
     "OMP_NUM_THREADS": "1",
-    "RAY_health_check_initial_delay_ms": "0",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_failure_threshold": "4",
 }
 
 
 class TwoNodes:
-    """A head that holds no replica, and two nodes with one each."""
+    """A head that holds no replica, and two nodes with one each.
 
-    def __init__(self, cluster: Cluster, workers: dict[str, Any], port: int) -> None:
+    Args:
+        cluster: With its head.
+        environment: What every node's environment says of the settings.
+    """
+
+    def __init__(self, cluster: Cluster, environment: dict[str, str]) -> None:
         self._cluster = cluster
-        self._workers = workers
-        self._port = port
+        self._environment = environment
+        self._nodes: dict[str, Any] = {}
         self._count = 0
+        self.port = int(environment["ROOMREC_PORT"])
+
+    def add(self, host: str) -> None:
+        """Start a node whose replica listens on an address of its own."""
+        environment = self._environment | {"ROOMREC_HOST": host}
+        self._nodes[host] = self._cluster.add_node(num_cpus=1, env_vars=environment)
+
+    def drain(self, host: str) -> None:
+        """Announce that a node goes."""
+        address, node = self._cluster.address, self._nodes[host].node_id
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"]
+        command = [RAY, "drain-node", "--address", address, "--node-id", node, *reason]
+        subprocess.run([*command, "--deadline-remaining-seconds", "60"], check=True, capture_output=True)
+
+    def has_ended(self, host: str) -> bool:
+        """Whether a node's raylet has ended by itself."""
+        return self._nodes[host].all_processes["raylet"][0].process.poll() is not None
+
+    def kill(self, host: str) -> None:
+        """Kill a node as a loss of its machine would, workers included."""
+        self._cluster.remove_node(self._nodes.pop(host), allow_graceful=False)
 
     def ask(self, host: str, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        return httpx.request(method, f"http://{host}:{self._port}{path}", timeout=10, **kwargs)
+        return httpx.request(method, f"http://{host}:{self.port}{path}", timeout=10, **kwargs)
 
     def post(self, host: str, event_type: str, **columns: Any) -> None:
         self._count += 1
@@ -49,10 +77,6 @@ class TwoNodes:
     def rooms(self, host: str, user_id: str) -> list[str]:
         slate = self.ask(host, "POST", "/v1/recommendations", json={"user_id": user_id}).json()
         return [item["room_id"] for item in slate["items"]]
-
-    def kill(self, host: str) -> None:
-        """Kill a node as a loss of its machine would, workers included."""
-        self._cluster.remove_node(self._workers.pop(host), allow_graceful=False)
 
     def is_ready(self, host: str) -> bool:
         try:
@@ -82,32 +106,32 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -
         for name, value in _EVERYWHERE.items():
             environment.setenv(name, value)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        workers = {}
-        for host in HOSTS:
-            own = {
-                "ROOMREC_HOST": host,
+        nodes = TwoNodes(
+            cluster,
+            {
                 "ROOMREC_PORT": str(port),
                 "ROOMREC_EVENT_LOG": "redis",
                 "ROOMREC_STATE_STORE": "redis",
                 "ROOMREC_REDIS_URL": redis_server.url,
-                "ROOMREC_REGISTRY": str(
-                    publish_two(folder / "bundles") if not workers else folder / "bundles/registry"
-                ),
-                "ROOMREC_DATA": str(folder / host),
+                "ROOMREC_REGISTRY": str(publish_two(folder)),
+                "ROOMREC_DATA": str(folder / "serving"),
                 "ROOMREC_POLL_MS": "100",
-            }
-            workers[host] = cluster.add_node(num_cpus=1, env_vars=own)
+            },
+        )
+        for host in HOSTS:
+            nodes.add(host)
         ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
         serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False})
         serve.run(build_app({"replicas": 2, "cpus_per_replica": 1}), name="roomrec", route_prefix=None)
-        yield TwoNodes(cluster, workers, port)
+        yield nodes
         serve.shutdown()
         ray.shutdown()
         cluster.shutdown()
 
 
 def test_both_nodes_are_ready(nodes: TwoNodes) -> None:
-    assert [nodes.is_ready(host) for host in HOSTS] == [True, True]
+    answers = [nodes.ask(host, "GET", "/readyz") for host in HOSTS]
+    assert [answer.text for answer in answers] == ['{"status":"ready"}'] * 2
 
 
 def test_what_one_node_accepts_is_in_the_next_answer_of_the_other(nodes: TwoNodes) -> None:
@@ -129,16 +153,32 @@ def test_a_room_that_ended_through_one_node_is_never_shown_by_the_other(nodes: T
         assert f"short-{turn}" not in nodes.rooms(there, "u1")
 
 
-def test_one_node_answers_when_the_other_is_lost(nodes: TwoNodes) -> None:
-    lost, left = HOSTS
+def test_a_node_that_is_to_leave_hands_over_and_drops_no_request(nodes: TwoNodes) -> None:
+    """As the hook before the end of a pod does it: `ray drain-node`, then wait."""
+    leaving = HOSTS[0]
+    nodes.add(SPARE)
+    outcomes: dict[str, int] = {}
+    with httpx.Client(base_url=f"http://{leaving}:{nodes.port}", timeout=10) as client:  # one connection, kept
+        nodes.drain(leaving)
+        deadline = time.monotonic() + 60
+        while not nodes.is_ready(SPARE):  # the replacement comes first, and the one that leaves answers meanwhile
+            assert time.monotonic() < deadline
+            status = client.post("/v1/recommendations", json={"user_id": "u1"}).status_code
+            outcomes[str(status)] = outcomes.get(str(status), 0) + 1
+            time.sleep(0.01)
+        while not nodes.has_ended(leaving):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert set(outcomes) == {"200"}, outcomes
+    assert nodes.rooms(SPARE, "u1") == nodes.rooms(HOSTS[1], "u1")
+
+
+def test_one_node_answers_when_another_is_lost(nodes: TwoNodes) -> None:
+    lost, left = SPARE, HOSTS[1]
     nodes.post(lost, "room_start", room_id="r3", streamer_id="zoe")
     nodes.kill(lost)
-    answered = 0
-    deadline = time.monotonic() + 3
-    while time.monotonic() < deadline:
+    for _ in range(20):
         assert "r3" in nodes.rooms(left, "u1")
-        answered += 1
-    assert answered > 20
     nodes.post(left, "room_end", room_id="r3")
     assert "r3" not in nodes.rooms(left, "u1")
     assert not nodes.is_ready(lost)
