@@ -69,17 +69,19 @@ class PopularRooms:
         room_ids = list(self._catalogue.rooms)
         spent = 0.0
         began = time.monotonic()
-        now = self._catalogue.enters(at_ms=at_ms)
+        enters: dict[str, float] = {}
         order: list[tuple[float, str]] = []
         for first in range(0, len(room_ids), _AT_ONCE):
             piece = room_ids[first : first + _AT_ONCE]
+            now = self._catalogue.enters(at_ms=at_ms, room_ids=piece)
+            enters |= now
             order += [(-score, each) for each, score in rank_by_popularity(piece, now=now, before=self._counts(piece))]
             spent += time.monotonic() - began
             await asyncio.sleep(rest_s)
             began = time.monotonic()
         order.sort()
         started = [room_id for room_id in self._catalogue.rooms if room_id not in self._known]
-        self._take(order, popular_now(now), began - spent)
+        self._take(order, popular_now(enters), began - spent)
         self.start(started)
 
     def ranked(self) -> Iterator[tuple[str, float]]:
