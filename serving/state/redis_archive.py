@@ -78,6 +78,10 @@ class ArchivedLog:
         """Return 0: nothing is missing."""
         return 0
 
+    def note(self, name: str, value: str | None = None) -> str | None:
+        """Return or keep a word with the log."""
+        return self._log.note(name, value)
+
     def erase_user(self, user_id: str) -> int:
         """Erase from the log as it is now."""
         return self._log.erase_user(user_id)
