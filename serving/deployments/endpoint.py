@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +16,7 @@ from serving.deployments.promotion import Promotion
 from serving.deployments.recommender import Query, Recommender, Slate
 from serving.deployments.room_view import describe_room, list_rooms
 from serving.deployments.serving_model import ServingModel
+from serving.deployments.steady_clock import SteadyClock
 from serving.deployments.viewers import ViewerCache
 from serving.privacy.erasure import Erasure
 from serving.privacy.pseudonyms import Pseudonyms
@@ -109,7 +109,7 @@ class Endpoint:
             settings: How to run.
             champion_must_load: Whether a champion that cannot be loaded is an error. Otherwise what is popular is
                 shown, and ``/v1/models`` says why, until there is another champion.
-            now_ms: The clock, epoch milliseconds; by default the machine's.
+            now_ms: The clock, epoch milliseconds; by default the machine's, which nobody turns back.
 
         Raises:
             StateError: If the log or the state cannot be opened.
@@ -131,7 +131,7 @@ class Endpoint:
             writer=writer,
             registry=Registry(settings.registry_path),
             pseudonyms=pseudonyms,
-            now_ms=now_ms or (lambda: time.time_ns() // 1_000_000),
+            now_ms=now_ms or SteadyClock(),
         )
         try:
             endpoint.catalogue.refresh()
