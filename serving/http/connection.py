@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[Request, bool]] = deque()
         self._answering = False
         self._closing = False
+        self._is_ended = False
         self._is_blocked = False
         self._head_bytes = 0
         self.heard_at_s = listener.now_s
@@ -92,8 +93,13 @@ class Connection(asyncio.Protocol):
                 self._refuse(_TOO_MUCH_HEAD)
 
     def eof_received(self) -> bool:
-        """Keep a half-closed connection open while something is still to be answered."""
-        return not self.is_idle
+        """Answer what has been asked, then close: nothing more can come, not even the rest of a request."""
+        self._is_ended = True
+        if self.is_busy:
+            return True
+        if self.is_reading:
+            self._refuse(problem(400, "the connection was ended in the middle of the request"))
+        return False
 
     def pause_writing(self) -> None:
         """Read no more requests while the other side does not read its answers."""
@@ -190,7 +196,8 @@ class Connection(asyncio.Protocol):
         self._answering = False
         if self._is_gone() or self._transport is None:
             return
-        keep_alive = keep_alive and not self._listener.is_draining
+        is_last = self._listener.is_draining or (self._is_ended and not self._waiting)
+        keep_alive = keep_alive and not is_last
         head = head_of(answer, date=self._listener.date, close=not keep_alive)
         self._transport.write(head if request.method == "HEAD" else head + answer.body)
         self.heard_at_s = self._listener.now_s

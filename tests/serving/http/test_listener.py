@@ -193,6 +193,22 @@ def test_a_request_that_trickles_in_is_ended(make: Callable[..., Served]) -> Non
         assert 0.3 <= time.monotonic() - began < 4
 
 
+def test_who_ends_the_connection_is_answered_and_not_waited_for(served: Served) -> None:
+    def ask_and_end(data: bytes) -> bytes:
+        with served.connect() as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            return read_all(connection)
+
+    slow, quick = b"GET /slow HTTP/1.1\r\n\r\n", b"GET /quick HTTP/1.1\r\n\r\n"
+    assert ask_and_end(quick).startswith(b"HTTP/1.1 200 ")
+    assert ask_and_end(slow + quick).count(b"HTTP/1.1 200 ") == 2
+    assert ask_and_end(slow + quick[:9]).count(b"HTTP/1.1 200 ") == 1
+    for cut in (b"GET /qui", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nhalf"):
+        assert ask_and_end(cut).startswith(b"HTTP/1.1 400 ")
+    assert ask_and_end(b"") == b""
+
+
 def test_a_connection_that_says_nothing_more_is_ended_and_one_that_waits_is_not(make: Callable[..., Served]) -> None:
     served = make(request_timeout_s=30, idle_timeout_s=0.1)
     with served.connect() as connection:
