@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ def post_too_much(scene: Scene) -> None:
         if statuses.total() >= len(payloads) and time.monotonic() - began > scene.seconds:
             break
         sent = time.monotonic()
-        statuses[asyncio.run(_exchange(scene.endpoint.port, payload))] += 1
+        statuses[_exchange(scene.endpoint.port, payload)] += 1
         longest = max(longest, time.monotonic() - sent)
     scene.told |= {"statuses": dict(statuses), "longest_s": round(longest, 3)}
     scene.expect(set(statuses) == {"413"}, f"bodies with {TOO_MANY_EVENTS} events were answered {dict(statuses)}")
@@ -117,7 +118,7 @@ def send_hostile_bytes(scene: Scene) -> None:
     ended: Counter[str] = Counter()
     rng = random.Random(scene.random.random())
     for name, payload, allowed in hostile_inputs(rng, run_s=scene.seconds):
-        how = asyncio.run(_exchange(scene.endpoint.port, payload))
+        how = _exchange(scene.endpoint.port, payload)
         ended[how if how in ("closed", "silent") else how.split()[0]] += 1
         scene.expect(set(how.split()) <= allowed, f"{name} was answered {how}, expected {' or '.join(sorted(allowed))}")
     scene.told |= {"inputs": ended.total(), "ended_with": dict(ended)}
@@ -125,26 +126,21 @@ def send_hostile_bytes(scene: Scene) -> None:
     _others(scene, began)
 
 
-async def _exchange(port: int, payload: bytes) -> str:
+def _exchange(port: int, payload: bytes) -> str:
     """Send bytes and no more; return the statuses of what comes back, ``closed`` or ``silent``."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     said = b""
-    try:
-        writer.write(payload)
-        with contextlib.suppress(OSError):
-            await writer.drain()
-            writer.write_eof()
-        async with asyncio.timeout(_ANSWERED_WITHIN_S):
-            while more := await reader.read(65_536):
+    with socket.create_connection(("127.0.0.1", port), timeout=_ANSWERED_WITHIN_S) as client:
+        try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # an answer may have come nevertheless
+                client.sendall(payload)
+                client.shutdown(socket.SHUT_WR)
+            while more := client.recv(65_536):
                 said += more
-    except TimeoutError:
-        return "silent"
-    except OSError:
-        pass
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        except TimeoutError:
+            if not said:
+                return "silent"
+        except OSError:
+            pass
     statuses = [part[:3].decode() for part in said.split(b"HTTP/1.1 ")[1:]]
     return " ".join(statuses) or "closed"
 

@@ -12,6 +12,12 @@ from typing import Final
 from scripts.chaos_faults.endpoint import ChaosError, Endpoint
 
 _DISK: Final = "size=96m"
+_PRELOAD_IN_WORKERS: Final = """
+import os, sys
+if "LD_PRELOAD" not in os.environ and any(word.endswith("default_worker.py") for word in sys.orig_argv):
+    os.environ.update({preload})
+    os.execv(sys.executable, sys.orig_argv)
+"""
 
 
 @contextmanager
@@ -56,22 +62,23 @@ def redis(folder: Path) -> Iterator[Endpoint]:
 
 @contextmanager
 def turned_clock(folder: Path) -> Iterator[Endpoint]:
-    """A clock that is off by as many seconds as a file says; the monotonic one goes on as it should."""
+    """Replicas whose clock is off by as many seconds as a file says; their monotonic clock goes on as it should."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if library is None:
         raise ChaosError("libfaketime is not installed")
     folder.mkdir(parents=True)
     clock = folder / "clock"
     clock.write_text("+0")
-    environment = {
+    preload = {
         "LD_PRELOAD": str(library),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_SKIP_CMDS": "gcs_server,raylet",
     }
-    with Endpoint(folder / "endpoint", environment=environment) as endpoint:
+    # Ray's own programs, which are no Python, do not bear the library
+    (folder / "sitecustomize.py").write_text(_PRELOAD_IN_WORKERS.format(preload=preload))
+    with Endpoint(folder / "endpoint", environment={"PYTHONPATH": str(folder)}) as endpoint:
         endpoint.beside["clock"] = clock
         yield endpoint
 

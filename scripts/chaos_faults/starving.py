@@ -17,7 +17,7 @@ PAUSE_S: Final = 5.0
 """How long a process is paused."""
 
 _REDIS_AWAY_S: Final = 2.0
-_JUMPS_S: Final = (3_600, 0, -3_600, 0)
+_JUMPS_S: Final = (-3_600, 0, 3_600, 0)
 _CLOCK_IS_READ_AGAIN_S: Final = 1.5
 
 
@@ -116,7 +116,7 @@ def kill_redis(scene: Scene) -> None:
 
 
 def turn_clock(scene: Scene) -> None:
-    """Turn the clock of all processes an hour forward, right, an hour back, and right."""
+    """Turn the clock of all replicas an hour back, right, an hour forward, and right."""
     clock: Path = scene.endpoint.beside["clock"]
     for jump_s in _JUMPS_S:
         beside = clock.with_suffix(".new")
@@ -145,7 +145,7 @@ FAULTS: Final = (
     ),
     Fault(
         "clock-jumps",
-        "the clock an hour forward, right, an hour back, right",
+        "the clock an hour back, right, an hour forward, right",
         turn_clock,
         stage="turned-clock",
         needs=("faketime",),
