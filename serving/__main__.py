@@ -203,12 +203,25 @@ def make_key(
 
 
 def _prepare(settings: Settings) -> None:
-    """Open everything once before replicas do: what is wrong is said in a sentence, and the state is caught up."""
+    """Try everything once before replicas do: what is wrong is said in a sentence, and the state is caught up."""
+    from roomrec.bundle import Registry
     from serving.access.guard import Guard
-    from serving.deployments.endpoint import Endpoint
+    from serving.deployments.loading import ModelLoader, in_use_at_start
+    from serving.privacy.pseudonyms import Pseudonyms
+    from serving.state.opening import open_state
 
     Guard.open(settings)
-    Endpoint.open(settings).close_files()
+    opened = open_state(settings)
+    try:
+        Pseudonyms.open(settings, opened.log)
+        opened.store.catch_up()
+    finally:
+        opened.close()
+    registry = Registry(settings.registry_path)
+    champion = in_use_at_start(registry, allow_no_model=settings.allow_no_model).champion
+    if champion is not None:
+        loader = ModelLoader(registry, history_limit=settings.history_limit, cache_bytes=settings.encoder_cache_bytes)
+        loader.open(champion, gently=False)
 
 
 def _serve(settings: Settings) -> int:

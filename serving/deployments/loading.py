@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from roomrec.bundle import Registry
-from roomrec.errors import BundleError
+from roomrec.bundle import InUse, Registry
+from roomrec.errors import BundleError, RegistryError
 from roomrec.features.pieces import no_pause
 from serving.deployments.loaded import follow_or_skip
 from serving.deployments.recommender import Query
@@ -23,9 +23,25 @@ ROOMS_THAT_MAY_FAIL: Final = 0.01
 """A candidate that cannot encode more than this share of the live rooms is refused."""
 
 _ROOMS_AT_ONCE: Final = 8
+_ROOMS_AT_ONCE_ALONE: Final = 512
 _REST: Final = 8.0
 _PAUSE_S: Final = 0.005
 _LONGEST_REST_S: Final = 0.1
+
+
+def in_use_at_start(registry: Registry, *, allow_no_model: bool) -> InUse:
+    """Return which versions an endpoint should start with.
+
+    Raises:
+        RegistryError: If there is no champion, and there must be one; or if the registry cannot be read.
+    """
+    in_use = registry.in_use()
+    if in_use.champion is None and not allow_no_model:
+        raise RegistryError(
+            f"registry {registry.root} has no champion: publish and promote a bundle with "
+            f"`python -m training.export`, or start with --allow-no-model"
+        )
+    return in_use
 
 
 class ModelLoader:
@@ -79,9 +95,10 @@ class ModelLoader:
         """
         ids = list(room_ids)
         failed = 0
-        for first in range(0, len(ids), _ROOMS_AT_ONCE):
+        at_once = _ROOMS_AT_ONCE if gently else _ROOMS_AT_ONCE_ALONE
+        for first in range(0, len(ids), at_once):
             started = time.perf_counter()
-            failed += follow_or_skip(model, catalogue, ids[first : first + _ROOMS_AT_ONCE])
+            failed += follow_or_skip(model, catalogue, ids[first : first + at_once])
             if gently:
                 self._rest(started)
         return failed

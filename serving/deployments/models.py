@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from roomrec.bundle import InUse, Registry
-from roomrec.errors import RegistryError, RegistryUnavailableError
+from roomrec.errors import RegistryUnavailableError
 from roomrec.policy.assignment import is_assigned
 from serving.deployments.breaker import Breaker
 from serving.deployments.loaded import CHALLENGER, PREVIOUS, Loaded, follow_or_skip
-from serving.deployments.loading import Asked, ModelLoader
+from serving.deployments.loading import Asked, ModelLoader, in_use_at_start
 from serving.deployments.recommender import CHAMPION, Query, Recommender
 from serving.deployments.registry_reader import RegistryReader
 from serving.deployments.serving_model import ServingModel
@@ -145,7 +145,7 @@ class ServingModels:
             RegistryError: If there is no champion, and ``allow_no_model`` is off; or if the registry cannot be read.
         """
         try:
-            in_use = self.registry.in_use()
+            in_use = in_use_at_start(self.registry, allow_no_model=self.settings.allow_no_model)
         except RegistryUnavailableError as error:
             if must_load:
                 raise
@@ -153,11 +153,6 @@ class ServingModels:
             return
         version = in_use.champion
         if version is None:
-            if not self.settings.allow_no_model:
-                raise RegistryError(
-                    f"registry {self.registry.root} has no champion: publish and promote a bundle with "
-                    f"`python -m training.export`, or start with --allow-no-model"
-                )
             return
         try:
             self._install_champion(self._load_at_once(version))
