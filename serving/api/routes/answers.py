@@ -5,7 +5,7 @@ from typing import Any, Final
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from roomrec.errors import (
     BundleError,
@@ -75,6 +75,11 @@ def wrong_field(name: str, message: str, *, where: str = "body") -> Answer:
     """Name one wrong field of a body, or of where it stood."""
     loc = [where] if name == where else [where, name]
     return Answer(422, orjson.dumps({"detail": [{"loc": loc, "msg": message, "type": "value_error"}]}))
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what OpenAPI says of a body that the route reads itself."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
 def as_response(answer: Answer) -> Response:

@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query, Request, Response
+from pydantic import ValidationError
 
 from serving.api import messages
-from serving.api.routes.answers import json_answer
+from serving.api.bodies import read_body
+from serving.api.routes.answers import REFUSED, as_response, json_answer, json_body, unprocessable
 from serving.deployments.endpoint import Endpoint
 
 _REFUSED: Final[dict[int | str, dict[str, Any]]] = {
@@ -13,6 +15,7 @@ _REFUSED: Final[dict[int | str, dict[str, Any]]] = {
     409: {"model": messages.Problem, "description": "The bundle is altered, incompatible, worse, or does not run"},
     503: {"model": messages.Problem, "description": "The registry cannot be read or written now"},
 }
+_MAX_BODY_BYTES: Final = 64 << 10
 
 Force = Annotated[bool, Query(description="take it although it is worse, or failed on some requests")]
 
@@ -33,10 +36,18 @@ def add_models(api: FastAPI, endpoint: Endpoint) -> None:
         return json_answer(await endpoint.promotion.promote(version, force=force))
 
     @api.post(
-        "/v1/models/{version}:canary", tags=["models"], response_model=messages.ModelsResponse, responses=_REFUSED
+        "/v1/models/{version}:canary",
+        tags=["models"],
+        response_model=messages.ModelsResponse,
+        responses=REFUSED | _REFUSED,
+        openapi_extra=json_body(messages.CanaryRequest),
     )
-    async def start_canary(version: str, asked: messages.CanaryRequest, force: Force = False) -> Response:
+    async def start_canary(version: str, request: Request, force: Force = False) -> Response:
         """Let a version answer a share of the viewers; a viewer stays where he is while the share grows."""
+        try:
+            asked = messages.CanaryRequest.model_validate_json(await read_body(request, max_bytes=_MAX_BODY_BYTES))
+        except ValidationError as error:
+            return as_response(unprocessable(error))
         return json_answer(await endpoint.promotion.start_canary(version, share=asked.share, force=force))
 
     @api.delete(

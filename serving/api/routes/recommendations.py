@@ -1,6 +1,6 @@
 """A request for a slate."""
 
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from serving.api import messages
 from serving.api.bodies import read_body
 from serving.api.metrics import Metrics
-from serving.api.routes.answers import REFUSED, as_response, unprocessable, wrong_field
+from serving.api.routes.answers import REFUSED, as_response, json_body, unprocessable, wrong_field
 from serving.deployments.endpoint import Endpoint
 from serving.deployments.recommender import Query
 from serving.http.messages import Answer
@@ -53,11 +53,7 @@ def add_recommendations(api: FastAPI, endpoint: Endpoint, metrics: Metrics) -> N
         tags=["recommendations"],
         response_model=messages.RecommendationResponse,
         responses=REFUSED,
-        openapi_extra=_json_body(messages.RecommendationRequest.model_json_schema()),
+        openapi_extra=json_body(messages.RecommendationRequest),
     )
     async def route(request: Request) -> Response:
         return as_response(recommend(await read_body(request, max_bytes=MAX_BODY_BYTES), endpoint, metrics))
-
-
-def _json_body(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

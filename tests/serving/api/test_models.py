@@ -81,6 +81,13 @@ def test_a_wrong_share_is_named(operator: TestClient, registry: Registry, body: 
     assert registry.in_use().challenger is None
 
 
+@pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"{", b"[" * 10_000, b'{"share": NaN}'])
+def test_a_body_that_is_no_json_is_named(operator: TestClient, registry: Registry, body: bytes) -> None:
+    answer = operator.post(f"/v1/models/{registry.versions()[1]}:canary", content=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body"] + ["share"] * (b"share" in body)
+
+
 def test_what_cannot_be_done_says_why(operator: TestClient, registry: Registry) -> None:
     first, second = registry.versions()
     for answer, status, said in (
