@@ -47,6 +47,7 @@ def templates() -> Iterator[dict[str, Any]]:
     yield head()["template"]
     yield workers()["template"]
     yield find("StatefulSet", "roomrec-redis")["spec"]["template"]
+    yield find("CronJob", "roomrec-trimming")["spec"]["jobTemplate"]["spec"]["template"]
 
 
 def fits(selector: dict[str, Any], labels: dict[str, str]) -> bool:

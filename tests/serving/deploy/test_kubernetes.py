@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_every_object_fits_the_schema_of_its_kind() -> None:
             kubernetes_validate.validate(document, KUBERNETES, strict=True)
     assert seen == OWN_SCHEMAS | {
         *("ConfigMap", "PersistentVolumeClaim", "Secret", "Service", "PodDisruptionBudget", "Ingress"),
-        *("NetworkPolicy", "StatefulSet"),
+        *("NetworkPolicy", "StatefulSet", "CronJob"),
     }
 
 
@@ -122,6 +123,19 @@ def test_files_named_in_settings_are_mounted() -> None:
         folder, _, file = settings()["ROOMREC_ACCESS"].rpartition("/")
         assert volumes[mounts[folder]]["secret"]["items"] == [{"key": file, "path": file}]
         assert "emptyDir" in volumes[mounts[settings()["PROMETHEUS_MULTIPROC_DIR"]]]
+
+
+def test_the_log_is_trimmed_by_a_command_that_exists_with_the_settings_of_replicas() -> None:
+    trimming = container(find("CronJob", "roomrec-trimming")["spec"]["jobTemplate"]["spec"])
+    assert (trimming["image"], trimming["envFrom"], trimming["env"]) == (
+        container(workers())["image"],
+        container(workers())["envFrom"],
+        container(workers())["env"],
+    )
+    python, *words, folder = trimming["command"]
+    assert (python, folder.startswith("/data/")) == ("python", True)
+    done = subprocess.run([sys.executable, *words, "--help"], capture_output=True, text=True, check=True)
+    assert "oldest events" in done.stdout
 
 
 def test_what_is_referred_to_exists() -> None:
@@ -210,6 +224,13 @@ def test_policies_select_the_pods_they_are_for() -> None:
         if "namespaceSelector" in source
     }
     assert sorted(map(tuple, allowed.values())) == [(8000,), (8000,), (8265, 52365)]
+    readers = find("NetworkPolicy", "roomrec-redis")["spec"]["ingress"][0]["from"][0]["podSelector"]
+    allowed_by_redis = [
+        template["metadata"]["labels"]["app.kubernetes.io/component"]
+        for template in templates()
+        if fits(readers, template["metadata"]["labels"])
+    ]
+    assert allowed_by_redis == ["head", "replicas", "trimming"]
     budget = find("PodDisruptionBudget", "roomrec")["spec"]
     assert fits(budget["selector"], workers()["template"]["metadata"]["labels"])
     assert budget["maxUnavailable"] < workers()["minReplicas"]
