@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from scripts.chaos_faults.bundles import Ids, publish
+from scripts.chaos_faults.bundles import publish_versions
 from scripts.chaos_faults.processes import end_session, is_there, named
 from serving.settings import Settings
 
@@ -53,7 +53,7 @@ class Endpoint:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.replicas = replicas
-        self.registry, self.versions, self.ids = self._publish(folder)
+        self.registry, self.versions, self.ids = publish_versions(folder)
         self.data = data or folder / "data"
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -68,10 +68,6 @@ class Endpoint:
         self.beside: dict[str, Any] = {}
         """what was put up for it: a Redis, a clock"""
         self.process: subprocess.Popen[bytes] | None = None
-
-    @staticmethod
-    def _publish(folder: Path) -> tuple[Path, list[str], Ids]:
-        return publish(folder)
 
     def start(self) -> Self:
         """Start it and wait until every replica answers.

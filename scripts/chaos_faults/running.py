@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from scripts.chaos_faults import clients, killing, starving
+from scripts.chaos_faults import clients, killing, models, starving
 from scripts.chaos_faults.endpoint import ChaosError, Endpoint
 from scripts.chaos_faults.scene import Fault, Outcome, suffer
 from scripts.chaos_faults.stages import STAGES
 
-FAULTS: Final[dict[str, Fault]] = {fault.name: fault for fault in (*killing.FAULTS, *clients.FAULTS, *starving.FAULTS)}
+FAULTS: Final[dict[str, Fault]] = {
+    fault.name: fault for fault in (*killing.FAULTS, *clients.FAULTS, *models.FAULTS, *starving.FAULTS)
+}
 """By name, in the order in which they are tried."""
 
 
