@@ -19,7 +19,7 @@ _LOOK_BACK_S: Final = 12.0
 """Over how long the load is averaged before replicas are added or taken away; Ray asks for more than 10 s."""
 
 _STOP_S: Final = 15.0
-"""After draining, how long a replica may take to finish requests and close its files before Ray kills it."""
+"""After leaving and draining, how long a replica may take to close its files before Ray kills it."""
 
 
 def build_app(args: Mapping[str, Any]) -> Application:
@@ -54,7 +54,7 @@ def build_app(args: Mapping[str, Any]) -> Application:
         ray_actor_options={"num_cpus": settings.cpus_per_replica},
         health_check_period_s=2,
         health_check_timeout_s=20,
-        graceful_shutdown_timeout_s=settings.drain_s + _STOP_S,
+        graceful_shutdown_timeout_s=settings.leave_s + settings.drain_s + _STOP_S,
         graceful_shutdown_wait_loop_s=0.1,
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
     )

@@ -31,6 +31,7 @@ _NOT_NEGATIVE: Final = (
     "upscale_delay_s",
     "downscale_delay_s",
     "cpus_per_replica",
+    "leave_s",
     "drain_s",
     "model_failures",
     "promotion_max_drop",
@@ -54,6 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         downscale_delay_s: How long there must be too few before replicas are taken away.
         cpus_per_replica: What Ray reserves for a replica; 0 lets any number start on a small machine.
         max_wait_ms: How long a request may wait for its turn; when the next would wait longer, it is refused with 503.
+        leave_s: How long the last replica of a machine that is to stop says so on ``/readyz`` and goes on answering, so
+            that a load balancer stops sending before nobody listens.
         drain_s: How long a replica that is to stop waits for clients that keep a silent connection.
         allow_no_model: Whether to answer with what is popular while there is no champion.
         history_limit: Most events remembered for a viewer; at least the model's ``max_sequence_length``.
@@ -97,6 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     downscale_delay_s: float = 300.0
     cpus_per_replica: float = 0.0
     max_wait_ms: float = 15.0
+    leave_s: float = 0.0
     drain_s: float = 2.0
     allow_no_model: bool = False
     history_limit: int = 200

@@ -48,6 +48,8 @@ class RoomRecApplication:
         self._address = address
         self._metrics = Metrics()
         self._others = create_api(endpoint, self._metrics)
+        self.is_leaving = False
+        """Whether ``/readyz`` asks to send nothing more"""
         self._observing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -85,7 +87,7 @@ class RoomRecApplication:
             case "GET", "/healthz":
                 return _ALIVE
             case "GET", "/readyz":
-                reason = self._endpoint.not_ready_because()
+                reason = "it is about to stop" if self.is_leaving else self._endpoint.not_ready_because()
                 return _READY if reason is None else problem(503, reason, (b"retry-after", b"1"))
         return answer_by_asgi(self._others, request, server=self._address)
 

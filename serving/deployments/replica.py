@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import time
 from typing import Any, Final
 
 from serving.access.guard import Guard
@@ -37,10 +38,10 @@ class Replica:
         # A champion was proven when the endpoint was started; if it was damaged since, showing what is popular is
         # better than a replica that cannot come back.
         self._endpoint = Endpoint.open(read, champion_must_load=False)
-        self._drain_s = read.drain_s
+        self._leave_s, self._drain_s = read.leave_s, read.drain_s
         self._shared = SharedSocket(read.host, read.port)
-        application = RoomRecApplication(self._endpoint, address=(read.host, read.port), guard=Guard.open(read))
-        self._listener = Listener(application, self._shared.socket, max_wait_s=read.max_wait_ms / 1000)
+        self._application = RoomRecApplication(self._endpoint, address=(read.host, read.port), guard=Guard.open(read))
+        self._listener = Listener(self._application, self._shared.socket, max_wait_s=read.max_wait_ms / 1000)
         # What was loaded stays: searching it for garbage again and again would stop requests for many milliseconds.
         gc.collect()
         gc.freeze()
@@ -67,5 +68,8 @@ class Replica:
     def __del__(self) -> None:
         """Answer what was asked, then stop: Ray calls this when a replica is to go."""
         if hasattr(self, "_listener"):
+            if self._leave_s and not self._shared.is_held_by_others():
+                self._application.is_leaving = True
+                time.sleep(self._leave_s)
             self._listener.stop(drain_s=self._drain_s)
             self._shared.close()

@@ -202,9 +202,9 @@ def test_a_pod_that_ends_has_the_time_to_hand_over() -> None:
     hook = container(group)["lifecycle"]["preStop"]["exec"]["command"][-1]
     assert "ray drain-node" in hook
     assert "--deadline-remaining-seconds 60; sleep 60" in hook
-    assert group["template"]["spec"]["terminationGracePeriodSeconds"] > 60 + read.drain_s
+    assert group["template"]["spec"]["terminationGracePeriodSeconds"] > 60 + read.leave_s + read.drain_s
     readiness = container(group)["readinessProbe"]
-    assert readiness["periodSeconds"] * readiness["failureThreshold"] < read.drain_s
+    assert readiness["periodSeconds"] * readiness["failureThreshold"] < read.leave_s
 
 
 def test_policies_select_the_pods_they_are_for() -> None:

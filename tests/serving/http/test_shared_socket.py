@@ -37,11 +37,14 @@ def start(port: int) -> tuple[multiprocessing.process.BaseProcess, Connection, b
 def test_the_second_process_gets_the_socket_of_the_first() -> None:
     port = free_port()
     with SharedSocket("127.0.0.1", port) as first:
+        assert not first.is_held_by_others()
         process, pipe, is_own, inode = start(port)
         assert not is_own
         assert inode == os.fstat(first.socket.fileno()).st_ino
+        assert first.is_held_by_others()
         pipe.send("stop")
         process.join(10)
+        assert not first.is_held_by_others()
 
 
 def test_a_connection_that_waits_outlives_the_process_that_opened_the_socket() -> None:
