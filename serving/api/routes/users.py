@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Query, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from roomrec.events.schema import MAX_ID_LENGTH
 from serving.api import messages
@@ -10,11 +11,26 @@ from serving.api.routes.answers import REFUSED, as_response, json_answer, wrong_
 from serving.deployments.endpoint import Endpoint
 
 
+class AnyText(Convertor[str]):
+    """The rest of a path, whatever it holds: an id may have slashes and line feeds, and must be erasable."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return it as it stands."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return it as it stands."""
+        return value
+
+
 def add_users(api: FastAPI, endpoint: Endpoint) -> None:
     """Add the routes about one viewer."""
+    register_url_convertor("any_text", AnyText())
 
     @api.get(
-        "/v1/users/{user_id:path}",  # an id may hold a slash
+        "/v1/users/{user_id:any_text}",
         tags=["users"],
         response_model=messages.UserResponse,
         responses={404: {"model": messages.Problem, "description": "Nothing is known of this viewer"}},
@@ -26,7 +42,9 @@ def add_users(api: FastAPI, endpoint: Endpoint) -> None:
             raise HTTPException(404, "nothing is known of this viewer")
         return json_answer(known)
 
-    @api.delete("/v1/users/{user_id:path}", tags=["users"], response_model=messages.ErasureReceipt, responses=REFUSED)
+    @api.delete(
+        "/v1/users/{user_id:any_text}", tags=["users"], response_model=messages.ErasureReceipt, responses=REFUSED
+    )
     async def erase_user(user_id: str) -> Response:
         """Remove a viewer from event log, state and exports, leave them out of training, and return a receipt."""
         if not 0 < len(user_id) <= MAX_ID_LENGTH:

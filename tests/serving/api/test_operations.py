@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -245,3 +246,13 @@ def test_the_openapi_page_knows_every_route(operator: TestClient) -> None:
         "/readyz",
         "/metrics",
     }
+
+
+@pytest.mark.parametrize("user_id", ["a/b", "a\nb", "a\n", "\r\n", "?#%", "ü;,"])
+def test_a_viewer_with_any_id_can_be_read_and_erased(client: TestClient, user_id: str) -> None:
+    event = {"event_id": "odd", "event_type": "follow", "occurred_at_ms": NOW_MS, "streamer_id": "mia"}
+    assert client.post("/v1/events", json=[event | {"user_id": user_id}]).json()["accepted"] == 1
+    path = f"/v1/users/{quote(user_id, safe='')}"
+    assert client.get(path).json()["user_id"] == user_id
+    assert client.delete(path).json()["user_id"] == user_id
+    assert client.get(path).status_code == 404
