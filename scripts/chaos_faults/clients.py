@@ -165,6 +165,16 @@ def fuzz_by_schema(scene: Scene) -> None:
     scene.told["said"] = next((line.strip(" =") for line in reversed(lines) if line.strip(" =")), "")
     scene.expect(done.returncode == 0, f"schemathesis found something: {done.stdout[-3000:]}{done.stderr[-500:]}")
     _others(scene, began)
+    _go_back(scene)
+
+
+def _go_back(scene: Scene) -> None:
+    """Undo what was done to models: all versions may have been tried."""
+    good = scene.endpoint.versions.good
+    for version in scene.endpoint.versions:
+        scene.endpoint.ask("DELETE", f"/v1/models/{version}:canary")
+    answer = scene.endpoint.ask("POST", f"/v1/models/{good}:promote", params={"force": True})
+    scene.expect(answer.status_code == 200, f"promoting {good} was answered {answer.text[:200]}")
 
 
 def _others(scene: Scene, began: float) -> None:
