@@ -1,6 +1,8 @@
 """Loads of the benchmark: requests of viewers by turns, closed or open loop, alone or with events beside."""
 
+import asyncio
 import json
+import time
 from collections.abc import Iterator
 from itertools import count, cycle
 from typing import Any, Final, NamedTuple
@@ -38,29 +40,27 @@ class Loads(NamedTuple):
 
     def open(self, rate: float) -> dict[str, Any]:
         """Ask at the instants of a Poisson process."""
-        load = open_loop(
-            [self.target],
-            self._slates(),
-            rate=rate,
-            duration_s=self.seconds,
-            warmup_s=WARMUP_S,
-            seed=self.seed,
-            connections=128,
-        )
-        return _brief(uvloop.run(load))
+        return _brief(uvloop.run(self._open(self._slates(), rate)))
 
     def open_with_events(self, rate: float) -> dict[str, Any]:
         """Ask as ``open``, and post ten events for each slate meanwhile, ten a body."""
-        load = open_loop(
+
+        async def both() -> tuple[Result, Result]:
+            return await asyncio.gather(self._open(self._slates(), rate), self._open(self._events(), rate, seed=1))
+
+        slates, posts = uvloop.run(both())
+        return _brief(slates) | {"posts": _brief(posts), "events_per_s": round(rate * EVENTS_A_BODY)}
+
+    async def _open(self, requests: Iterator[bytes], rate: float, *, seed: int = 0) -> Result:
+        return await open_loop(
             [self.target],
-            self._slates_and_events(),
-            rate=2 * rate,
+            requests,
+            rate=rate,
             duration_s=self.seconds,
             warmup_s=WARMUP_S,
-            seed=self.seed,
+            seed=self.seed + seed,
             connections=128,
         )
-        return _brief(uvloop.run(load)) | {"events_per_s": round(rate * EVENTS_A_BODY)}
 
     def _slates(self) -> Iterator[bytes]:
         return cycle(
@@ -75,11 +75,9 @@ class Loads(NamedTuple):
             ]
         )
 
-    def _slates_and_events(self) -> Iterator[bytes]:
-        slates = self._slates()
-        run = f"{self.port}-{id(self):x}"
+    def _events(self) -> Iterator[bytes]:
+        run = f"{self.port}-{time.time_ns():x}"
         for number in count():
-            yield next(slates)
             room = number % self.num_rooms
             events = [
                 {

@@ -176,6 +176,7 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
         "p99_at_150_ms": load["at_150%"]["latency_ms"]["p99"],
         "refused_at_150": load["at_150%"]["refused"],
         "refused_p99_at_150_ms": (load["at_150%"]["refused_ms"] or {}).get("p99"),
+        "p99_with_events_ms": load["with_events"]["latency_ms"]["p99"],
         "p99_at_1000_per_s_ms": load["at_1000_per_s"]["latency_ms"]["p99"],
         "ready_s": one["roomrec"]["ready_s"],
         "replica_pss_mb": one["roomrec"]["replica_pss_mb"],
