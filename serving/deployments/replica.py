@@ -39,6 +39,7 @@ class Replica:
         # better than a replica that cannot come back.
         self._endpoint = Endpoint.open(read, champion_must_load=False)
         self._leave_s, self._drain_s = read.leave_s, read.drain_s
+        self._is_remote = "redis" in (read.event_log, read.state_store)
         self._shared = SharedSocket(read.host, read.port)
         self._application = RoomRecApplication(self._endpoint, address=(read.host, read.port), guard=Guard.open(read))
         self._listener = Listener(self._application, self._shared.socket, max_wait_s=read.max_wait_ms / 1000)
@@ -49,14 +50,17 @@ class Replica:
         self._listener.start()
 
     def check_health(self) -> None:
-        """Tell Ray to replace this replica when it could answer nothing any more.
+        """Tell Ray to replace this replica when another one in its place would do better.
+
+        A Redis that is away is away for every replica: those that wait for it answer again the moment it is back, while
+        new ones could not even start.
 
         Raises:
             RuntimeError: With the reason.
         """
 
         async def ask() -> str | None:
-            return self._endpoint.not_ready_because()
+            return None if self._is_remote else self._endpoint.not_ready_because()
 
         if (reason := self._listener.call(ask())) is not None:
             raise RuntimeError(reason)
