@@ -1,5 +1,6 @@
-"""What a replica takes of memory, and what of it grows with what is live."""
+"""What a replica takes of memory, and what of it grows with what is live; and of CPU."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,16 @@ def replica_memory_mb(starter: int) -> list[float]:
         starter: The process that started the endpoint; all others descend from it.
     """
     return [_pss_mb(process) for process in _descendants(starter) if _REPLICA in _command(process)]
+
+
+def replica_cpu_s(starter: int) -> float:
+    """Return the CPU seconds that the replicas have used, in all."""
+    ticks = 0
+    for process in _descendants(starter):
+        if _REPLICA in _command(process):
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _descendants(starter: int) -> list[int]:
