@@ -60,6 +60,7 @@ class Endpoint:
         self.output = folder / "output.txt"
         self._environment = {
             "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(folder),  # what a killed process leaves behind goes with it
             "RAY_ADDRESS": "local",  # not in a cluster that happens to be there
             "ROOMREC_DRAIN_S": "0.5",
             "ROOMREC_MODEL_RETRY_MS": "3000",
@@ -76,7 +77,7 @@ class Endpoint:
             ChaosError: If it does not.
         """
         words = ["--registry", self.registry, "--data", self.data, "--port", self.port, "--replicas", self.replicas]
-        with self.output.open("ab") as output:
+        with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "serving", *map(str, words)],
                 cwd=_ROOT,

@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from scripts.chaos_faults.processes import is_there, kill, who_commits
+from scripts.chaos_faults.processes import end_session, is_there, kill, who_commits
 from scripts.chaos_faults.scene import KILLED, Fault, Scene
 
 _CONTROLLER_BACK_S: Final = 60.0
@@ -44,6 +44,15 @@ def kill_all_replicas(scene: Scene) -> None:
     scene.recovers(time.monotonic())
 
 
+def kill_everything(scene: Scene) -> None:
+    """Kill every process of the endpoint, Ray's too, and start it again on its data, as a supervisor does."""
+    end_session(scene.endpoint.session)
+    killed = time.monotonic()
+    scene.endpoint.start()
+    scene.told["ready_again_s"] = round(time.monotonic() - killed, 2)
+    scene.recovers(killed)
+
+
 def kill_controller(scene: Scene) -> None:
     """Kill the process that looks after replicas; then a replica, to see that its successor does so."""
     endpoint, probes = scene.endpoint, scene.probes
@@ -69,7 +78,7 @@ def kill_controller(scene: Scene) -> None:
 
 
 FAULTS: Final = (
-    Fault("replica-killed", "kill -9 of one replica after another", kill_replicas, may_see=KILLED),
+    Fault("replica-killed", "kill -9 of one replica after another", kill_replicas, may_see=KILLED, lasts=2.0),
     Fault(
         "writer-killed",
         "kill -9 of the replica that is committing to the log",
@@ -77,9 +86,16 @@ FAULTS: Final = (
         may_see=KILLED,
         rate=20.0,
         events=100.0,
+        lasts=4.0,
     ),
     # where nobody listens, requests wait at the client for a connection
     Fault("all-replicas-killed", "kill -9 of every replica at once", kill_all_replicas, may_see={*KILLED, "timeout"}),
+    Fault(
+        "endpoint-killed",
+        "kill -9 of all its processes, Ray's too; then it is started again",
+        kill_everything,
+        may_see={*KILLED, "timeout"},
+    ),
     Fault("controller-killed", "kill -9 of Ray Serve's controller, then of a replica", kill_controller, may_see=KILLED),
 )
 """What is tried here."""

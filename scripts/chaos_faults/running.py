@@ -14,7 +14,7 @@ from rich.table import Table
 from scripts.chaos_faults import clients, killing, models, starving
 from scripts.chaos_faults.endpoint import ChaosError, Endpoint
 from scripts.chaos_faults.scene import Fault, Outcome, suffer
-from scripts.chaos_faults.stages import STAGES
+from scripts.chaos_faults.stages import STAGES, why_not
 
 FAULTS: Final[dict[str, Fault]] = {
     fault.name: fault for fault in (*killing.FAULTS, *clients.FAULTS, *models.FAULTS, *starving.FAULTS)
@@ -52,6 +52,9 @@ def try_faults(
         endpoint, stage = None, ""
         for name in names:
             fault = FAULTS[name]
+            if (reason := why_not(fault.needs, fault.stage)) is not None:
+                on_begin(f"{name} is not tried: {reason}")
+                continue
             try:
                 if endpoint is None or stage != fault.stage:
                     stack.close()
@@ -70,8 +73,18 @@ def try_faults(
     return outcomes
 
 
-def summarise(outcomes: list[Outcome], *, seconds: float, seed: int, took_s: float) -> dict[str, Any]:
-    """Return one object about all that was tried, what matters most on top."""
+def summarise(
+    outcomes: list[Outcome], *, asked: Iterable[str], seconds: float, seed: int, took_s: float
+) -> dict[str, Any]:
+    """Return one object about all that was tried, what matters most on top.
+
+    Args:
+        outcomes: What was found.
+        asked: Faults that were to be tried; some cannot be on every machine.
+        seconds: How long each.
+        seed: What decided loads and faults.
+        took_s: How long all of it took.
+    """
     sums = {
         name: sum(getattr(outcome, name) for outcome in outcomes)
         for name in ("events_acknowledged", "events_lost", "events_doubled", "not_live_shown")
@@ -79,6 +92,7 @@ def summarise(outcomes: list[Outcome], *, seconds: float, seed: int, took_s: flo
     broken = [f"{outcome.fault}: {sentence}" for outcome in outcomes for sentence in outcome.broken]
     return sums | {
         "faults": {outcome.fault: dataclasses.asdict(outcome) for outcome in outcomes},
+        "not_tried": [name for name in asked if name not in {outcome.fault for outcome in outcomes}],
         "broken": broken,
         "seconds": seconds,
         "seed": seed,
@@ -91,7 +105,8 @@ def summarise(outcomes: list[Outcome], *, seconds: float, seed: int, took_s: flo
 def table_of(outcomes: list[Outcome]) -> Table:
     """Draw what was found."""
     table = Table(title="what clients saw of each fault", title_justify="left")
-    for name in ("fault", "load", "errors seen by clients"):
+    table.add_column("fault", no_wrap=True)
+    for name in ("load", "errors seen by clients"):
         table.add_column(name, overflow="fold")
     for name in ("acknowledged", "lost", "doubled", "not live shown", "p99 ms", "recovered in s"):
         table.add_column(name, justify="right")

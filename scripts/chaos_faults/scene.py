@@ -80,6 +80,7 @@ class Fault:
         room_changes: Changes of rooms a second.
         compares_state: Whether the state must equal one made again from the log.
         needs: Programs without which it cannot be tried.
+        lasts: How long, in parts of what was asked for.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Fault:
     room_changes: float = 10.0
     compares_state: bool = True
     needs: tuple[str, ...] = ()
+    lasts: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +138,7 @@ def suffer(fault: Fault, endpoint: Endpoint, *, seconds: float, seed: int) -> Ou
         seed=seed,
     )
     with load, Probes(endpoint, run_id) as probes:
-        scene = Scene(endpoint, probes, seconds, random.Random(seed))
+        scene = Scene(endpoint, probes, seconds * fault.lasts, random.Random(seed))
         fault.injure(scene)
         found = load.finish()
     errors = errors_of(found) + probes.errors()

@@ -1,6 +1,5 @@
 """Each fault for a few seconds: what is promised holds while an endpoint of two replicas is hurt under load."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -9,6 +8,7 @@ import pytest
 from scripts.chaos_faults.endpoint import Endpoint
 from scripts.chaos_faults.running import FAULTS, staged
 from scripts.chaos_faults.scene import suffer
+from scripts.chaos_faults.stages import why_not
 
 pytestmark = [pytest.mark.chaos, pytest.mark.ray]
 
@@ -44,9 +44,8 @@ def stage() -> Iterator[Stage]:
 @pytest.mark.parametrize("name", FAULTS)
 def test_promises_hold(stage: Stage, name: str) -> None:
     fault = FAULTS[name]
-    for program in fault.needs:
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
+    if (reason := why_not(fault.needs, fault.stage)) is not None:
+        pytest.skip(reason)
     try:
         outcome = suffer(fault, stage.endpoint(fault.stage), seconds=SECONDS, seed=1)
         assert outcome.broken == []
