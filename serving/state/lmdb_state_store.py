@@ -263,6 +263,8 @@ def _drop_if_rebooted(path: Path) -> None:
     """Drop a state that was last written before this machine started: its tail may never have reached the disk."""
     boot_id = _BOOT_ID.read_text() if _BOOT_ID.exists() else ""
     written = path / "boot_id"
-    if written.exists() and written.read_text() != boot_id:
+    if written.exists() and written.read_text() == boot_id:
+        return  # not written again: on a full disk it would be left empty, and the next replica drop what others use
+    if written.exists():
         drop_state(path)
     written.write_text(boot_id)

@@ -164,3 +164,12 @@ def test_the_limit_must_be_real(tmp_path: Path, log: SqliteEventLog) -> None:
 
 def test_boot_ids_are_read_from_the_kernel() -> None:
     assert lmdb_state_store._BOOT_ID.name == "boot_id"
+
+
+def test_opening_does_not_write_the_boot_id_again(tmp_path: Path, log: SqliteEventLog) -> None:
+    """On a full disk it would be left empty, and whoever opens next would drop the file that others have open."""
+    open_store(tmp_path, log).close()
+    written = tmp_path / "state" / "boot_id"
+    before = written.stat().st_mtime_ns
+    open_store(tmp_path, log).close()
+    assert written.stat().st_mtime_ns == before
