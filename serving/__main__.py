@@ -31,6 +31,8 @@ _ENVIRONMENT = {
 left visible to replicas that reserve none, and the load told every 2 s instead of every 10 s."""
 
 _STOPPED_BY_SIGNAL = 130
+_LOOK_AT_RAY_EVERY_S = 1.0
+_KEEP_RAY_RUNNING = frozenset({"gcs_server", "raylet"})
 
 application = typer.Typer(
     add_completion=False,
@@ -232,6 +234,7 @@ def _serve(settings: Settings) -> int:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     stop = threading.Event()
+    gone: str | None = None
     _on_signals(lambda *_: stop.set())
 
     import ray
@@ -256,7 +259,10 @@ def _serve(settings: Settings) -> int:
             markup=False,
         )
         _console.print(settings.size_formula(), markup=False)
-        stop.wait()
+        while not stop.wait(_LOOK_AT_RAY_EVERY_S):
+            if (gone := _gone_of_ray()) is not None:
+                _errors.print(f"Ray's {gone} has ended, so nobody replaces replicas: start the endpoint again")
+                return 1
         _console.print("stopping", markup=False)
     except Exception as error:
         if stop.is_set():
@@ -264,19 +270,40 @@ def _serve(settings: Settings) -> int:
         _errors.print(f"cannot start: {error}", markup=False)
         return 1
     finally:
-        _shut_down()
+        _shut_down(asks_serve=gone is None)
+        if gone is not None:
+            _kill_orphans(metrics)
         shutil.rmtree(metrics, ignore_errors=True)
     return 0
 
 
-def _shut_down() -> None:
+def _gone_of_ray() -> str | None:
+    """Return which of the processes that keep Ray running has ended; those of a cluster we only joined are not ours."""
+    from ray._private import worker
+
+    node = worker._global_node
+    dead = set() if node is None else {kind for kind, _ in node.dead_processes()}
+    return next(iter(sorted(dead & _KEEP_RAY_RUNNING)), None)
+
+
+def _kill_orphans(metrics: str) -> None:
+    """Kill replicas that Ray cannot end any more, so that the port is free; they are ours by their environment."""
+    ours = f"PROMETHEUS_MULTIPROC_DIR={metrics}\0".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(folder.name) != os.getpid() and ours in (folder / "environ").read_bytes():
+                os.kill(int(folder.name), signal.SIGKILL)
+
+
+def _shut_down(*, asks_serve: bool) -> None:
     import ray
     from ray import serve
 
     _on_signals(signal.SIG_IGN)
     # Ray says on stderr that its controller, which is being killed, has been killed
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        if asks_serve:
+            serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
 
 

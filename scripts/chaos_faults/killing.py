@@ -1,12 +1,14 @@
 """Faults that kill: a replica, whoever commits, all replicas, what looks after them."""
 
+import subprocess
 import time
 from typing import Final
 
-from scripts.chaos_faults.processes import end_session, is_there, kill, who_commits
+from scripts.chaos_faults.processes import end_session, in_session, is_there, kill, who_commits
 from scripts.chaos_faults.scene import KILLED, Fault, Scene
 
 _CONTROLLER_BACK_S: Final = 60.0
+_ENDS_WITHIN_S: Final = 30.0
 
 
 def kill_replicas(scene: Scene) -> None:
@@ -53,6 +55,28 @@ def kill_everything(scene: Scene) -> None:
     scene.recovers(killed)
 
 
+def kill_raylet(scene: Scene) -> None:
+    """Kill the process of Ray that starts all others: the endpoint ends by itself, and a supervisor starts it again."""
+    endpoint = scene.endpoint
+    raylet = next(pid for pid, title in in_session(endpoint.session).items() if title.split()[0].endswith("/raylet"))
+    kill(raylet)
+    killed = time.monotonic()
+    assert endpoint.process is not None
+    try:
+        code = endpoint.process.wait(_ENDS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        scene.broken.append(f"the endpoint has not ended {_ENDS_WITHIN_S:g} s after Ray's raylet")
+        return
+    scene.told["ended_by_itself_s"] = round(time.monotonic() - killed, 2)
+    scene.expect(code == 1, f"the endpoint ended with status {code}, expected 1")
+    time.sleep(0.2)
+    left = in_session(endpoint.session)
+    scene.expect(not left, f"it left {left}")
+    end_session(endpoint.session)
+    endpoint.start()
+    scene.recovers(killed)
+
+
 def kill_controller(scene: Scene) -> None:
     """Kill the process that looks after replicas; then a replica, to see that its successor does so."""
     endpoint, probes = scene.endpoint, scene.probes
@@ -94,6 +118,12 @@ FAULTS: Final = (
         "endpoint-killed",
         "kill -9 of all its processes, Ray's too; then it is started again",
         kill_everything,
+        may_see={*KILLED, "timeout"},
+    ),
+    Fault(
+        "raylet-killed",
+        "kill -9 of Ray's raylet: the endpoint ends by itself and is started again",
+        kill_raylet,
         may_see={*KILLED, "timeout"},
     ),
     Fault("controller-killed", "kill -9 of Ray Serve's controller, then of a replica", kill_controller, may_see=KILLED),
