@@ -3,6 +3,7 @@
 Both nodes are this machine; each listens on an address of its own, as the settings in its environment say.
 """
 
+import os
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from ray.cluster_utils import Cluster
 
+from tests.serving.deploy.manifests import container, workers
 from tests.serving.shop import publish_two
 from tests.serving.state.redis_server import RedisServer, running
 
@@ -22,7 +24,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 
 HOSTS: Final = ("127.0.0.2", "127.0.0.3")
 SPARE: Final = "127.0.0.4"
-RAY: Final = str(Path(sys.executable).with_name("ray"))
 _EVERYWHERE: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
@@ -50,12 +51,16 @@ class TwoNodes:
         environment = self._environment | {"ROOMREC_HOST": host}
         self._nodes[host] = self._cluster.add_node(num_cpus=1, env_vars=environment)
 
-    def drain(self, host: str) -> None:
-        """Announce that a node goes."""
-        address, node = self._cluster.address, self._nodes[host].node_id
-        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"]
-        command = [RAY, "drain-node", "--address", address, "--node-id", node, *reason]
-        subprocess.run([*command, "--deadline-remaining-seconds", "60"], check=True, capture_output=True)
+    def end(self, host: str) -> None:
+        """Do on a node what the hook in serving/deploy/kubernetes/rayservice.yaml does before a pod ends."""
+        raylet = self._nodes[host].all_processes["raylet"][0].process.pid
+        hook = container(workers())["lifecycle"]["preStop"]["exec"]["command"][-1]
+        hook = hook.replace("/proc/[0-9]*/cmdline", f"/proc/{raylet}/cmdline")  # a pod has but one raylet
+        environment = os.environ | {
+            "RAY_ADDRESS": self._cluster.address,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        subprocess.run(["sh", "-ec", hook.removesuffix("; sleep 60")], check=True, env=environment)
 
     def has_ended(self, host: str) -> bool:
         """Whether a node's raylet has ended by itself."""
@@ -155,10 +160,9 @@ def test_a_room_that_ended_through_one_node_is_never_shown_by_the_other(nodes: T
 
 
 def test_a_node_that_is_to_leave_hands_over_and_drops_no_request(nodes: TwoNodes) -> None:
-    """As the hook before the end of a pod does it: `ray drain-node`, then wait."""
     leaving = HOSTS[0]
     nodes.add(SPARE)
-    nodes.drain(leaving)
+    nodes.end(leaving)
     deadline = time.monotonic() + 60
     answered = 0
     with httpx.Client(base_url=f"http://{leaving}:{nodes.port}", timeout=10) as kept:

@@ -97,6 +97,11 @@ def test_pods_hold_as_many_replicas_as_there_may_be() -> None:
     assert head()["rayStartParams"]["num-cpus"] == "0"
 
 
+def test_ports_of_ray_ask_for_a_token() -> None:
+    assert ray_service()["rayClusterConfig"]["authOptions"] == {"mode": "token"}
+    assert "RAY_AUTH_MODE=token" in (DEPLOY / "environment").read_text().splitlines()
+
+
 def test_versions_are_those_that_are_tested() -> None:
     assert ray_service()["rayClusterConfig"]["rayVersion"] == ray.__version__
     assert container(head())["image"] == container(workers())["image"]
@@ -200,7 +205,8 @@ def test_requests_reach_ready_replicas_and_nothing_else() -> None:
 def test_a_pod_that_ends_has_the_time_to_hand_over() -> None:
     group, read = workers(), Settings.read(environment=settings())
     hook = container(group)["lifecycle"]["preStop"]["exec"]["command"][-1]
-    assert "ray drain-node" in hook
+    subprocess.run(["sh", "-nc", hook], check=True)
+    assert "ray drain-node" in hook  # tests/ray/test_two_nodes.py runs it
     assert "--deadline-remaining-seconds 60; sleep 60" in hook
     assert group["template"]["spec"]["terminationGracePeriodSeconds"] > 60 + read.leave_s + read.drain_s
     readiness = container(group)["readinessProbe"]
