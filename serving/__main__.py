@@ -302,7 +302,7 @@ def _shut_down(*, asks_serve: bool) -> None:
     _on_signals(signal.SIG_IGN)
     # Ray says on stderr that its controller, which is being killed, has been killed
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        if asks_serve:
+        if asks_serve and ray.is_initialized():  # else Serve would start another Ray to stop there
             serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
 
