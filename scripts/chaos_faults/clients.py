@@ -28,11 +28,12 @@ _GIVEN_UP_AFTER_S: Final = 15.0
 _ANSWERED_WITHIN_S: Final = 12.0
 _REFUSED_WITHIN_S: Final = 5.0
 _OTHERS_WAIT_S: Final = 2.0
+_BODIES_AS_LONG_AS_ALLOWED: Final = 3
 
 
 def post_too_much(scene: Scene) -> None:
     """Post 100,000 events in one body: as JSON that is too long, as lines that are too many, and in pieces."""
-    long = b"[" + b",".join(_event(number, "x" * 100) for number in range(TOO_MANY_EVENTS)) + b"]"
+    long = b"[" + b",".join(_event(str(number), "x" * 100) for number in range(TOO_MANY_EVENTS)) + b"]"
     many = b"\n".join(b'{"event_id":"%d"}' % number for number in range(TOO_MANY_EVENTS))
     many_in_array = b"[" + b",".join([b'{"event_id":"1"}'] * TOO_MANY_EVENTS) + b"]"
     head = b"POST /v1/events HTTP/1.1\r\nhost: x\r\n"
@@ -54,15 +55,31 @@ def post_too_much(scene: Scene) -> None:
     scene.told |= {"statuses": dict(statuses), "longest_s": round(longest, 3)}
     scene.expect(set(statuses) == {"413"}, f"bodies with {TOO_MANY_EVENTS} events were answered {dict(statuses)}")
     scene.expect(longest < _REFUSED_WITHIN_S, f"refusing took {longest:.1f} s")
+    _post_as_many_as_allowed(scene)
     _others(scene, began)
 
 
-def _event(number: int, text: str) -> bytes:
+def _post_as_many_as_allowed(scene: Scene) -> None:
+    """Post whole bodies of good events, which are all stored while others go on."""
+    most, run = scene.endpoint.settings.max_events, f"many-{time.time_ns():x}"
+    for body in range(_BODIES_AS_LONG_AS_ALLOWED):
+        ids = [f"{run}-{body}-{number}" for number in range(most)]
+        content = b"[" + b",".join(_event(event_id, run) for event_id in ids) + b"]"
+        answer = scene.endpoint.ask("POST", "/v1/events", content=content)
+        scene.expect(answer.status_code in (200, 503), f"{most} good events were answered {answer.status_code}")
+        if answer.status_code == 200:
+            scene.expect(
+                answer.json()["accepted"] == most, f"of {most} good events {answer.json()['accepted']} were taken"
+            )
+            scene.probes.acknowledged.update(ids)
+
+
+def _event(event_id: str, user_id: str) -> bytes:
     event = {
-        "event_id": f"{number}",
+        "event_id": event_id,
         "event_type": "enter",
         "occurred_at_ms": 1_790_000_000_000,
-        "user_id": text,
+        "user_id": user_id,
         "room_id": "r",
         "streamer_id": "s",
     }
@@ -187,7 +204,7 @@ def _others(scene: Scene, began: float) -> None:
 
 
 FAULTS: Final = (
-    Fault("huge-bodies", f"{TOO_MANY_EVENTS:,} events in one body, again and again", post_too_much),
+    Fault("huge-bodies", f"{TOO_MANY_EVENTS:,} events in a body, again and again; then 10,000", post_too_much),
     Fault("slow-clients", f"{TRICKLING} clients that send a byte every {_TRICKLE_EVERY_S:g} s", trickle),
     Fault("hostile-bytes", "garbage, halves of requests, two requests in one, endless headers", send_hostile_bytes),
     Fault("schema-fuzz", "schemathesis on all operations", fuzz_by_schema, rate=20.0),

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,9 +59,11 @@ class Endpoint:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = folder / "output.txt"
+        # what killed processes leave behind goes with it; Ray's sockets are there, and may not have long names
+        self._scratch = tempfile.mkdtemp(prefix="chaos-")
         self._environment = {
             "OMP_NUM_THREADS": "1",
-            "TMPDIR": str(folder),  # what a killed process leaves behind goes with it
+            "TMPDIR": self._scratch,
             "RAY_ADDRESS": "local",  # not in a cluster that happens to be there
             "ROOMREC_DRAIN_S": "0.5",
             "ROOMREC_MODEL_RETRY_MS": "3000",
@@ -176,7 +179,8 @@ class Endpoint:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self._scratch):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _free_port() -> int:
