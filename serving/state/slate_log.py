@@ -6,10 +6,12 @@ record at the end of a file is told by its checksum. The highest bit of the leng
 which nothing but zeros is left.
 """
 
+import contextlib
 import logging
 import os
 import secrets
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,6 +33,10 @@ _HEADER = struct.Struct("<II")
 _ERASED = 1 << 31
 _HOUR_MS = 3_600_000
 _SAID_AT_MOST_EVERY_S = 10.0
+_OPENED_AGAIN_AFTER_S = 1.0
+_SEARCHED_AT_ONCE = 128 << 10
+_RECORDS_AT_ONCE = 256
+_REST_S = 100e-6
 
 
 class LoggedSlate(msgspec.Struct, array_like=True, gc=False):
@@ -56,6 +62,8 @@ class Sizes(NamedTuple):
     """a file is closed when it is longer, or when an hour has passed"""
     kept_bytes: int = 16 << 30
     """of all files together; the oldest go first"""
+    kept_files: int = 50_000
+    """files of all replicas; a replica with little to do writes 9000 a year"""
 
 
 class SlateLog:
@@ -66,16 +74,23 @@ class SlateLog:
     Args:
         folder: Where the files of all replicas of this machine are; made if missing.
         sizes: When files are closed and deleted.
+        steady_s: Seconds of a clock that never goes back.
 
     Raises:
         StateError: If the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, *, sizes: Sizes | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, sizes: Sizes | None = None, steady_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._folder = folder
         self._sizes = sizes or Sizes()
+        self._steady_s = steady_s
         self._name = secrets.token_hex(4)
         self._descriptor: int | None = None
+        self._path = folder
+        self._open_again_s = float("-inf")
+        self._dropping: threading.Thread | None = None
         self._hour = -1
         self._bytes = 0
         self._files = 0
@@ -98,6 +113,9 @@ class SlateLog:
             slate: What is answered.
             at_ms: When.
         """
+        if self._descriptor is None and self._steady_s() < self._open_again_s:
+            self._count_lost()
+            return
         name = "room_id" if query.surface == "room_feed" else "product_id"
         payload = self._encode(
             (
@@ -118,11 +136,10 @@ class SlateLog:
                 self._descriptor = self._open_next(at_ms)
             written = os.write(self._descriptor, record)
             if written < len(record):
-                os.ftruncate(self._descriptor, self._bytes)
                 raise OSError(f"only {written} of {len(record)} bytes could be written")
             self._bytes += written
         except OSError as error:
-            self._close_file()  # the next one begins a file: what is in this one may end anywhere
+            self._keep_what_is_whole()
             self._lose(error)
 
     def erase_user(self, user_id: str) -> int:
@@ -152,39 +169,47 @@ class SlateLog:
 
     def _open_next(self, at_ms: int) -> int:
         self._close_file()
-        self._drop_oldest()
         self._files += 1
-        path = self._folder / f"{at_ms:015}-{self._name}-{self._files:06}{SUFFIX}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._path = self._folder / f"{at_ms:015}-{self._name}-{self._files:06}{SUFFIX}"
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._hour, self._bytes = at_ms // _HOUR_MS, 0
+        if self._dropping is None or not self._dropping.is_alive():
+            # in a thread: a folder may hold many files, and requests wait for this one
+            self._dropping = threading.Thread(
+                target=_drop_oldest, args=(self._folder, self._sizes), name="old-slates", daemon=True
+            )
+            self._dropping.start()
         return descriptor
 
-    def _close_file(self) -> None:
+    def _keep_what_is_whole(self) -> None:
+        """Go on in the same file after a loss; a disk that is full would otherwise fill with empty files too."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def _drop_oldest(self) -> None:
-        sizes = []
-        for path in slate_files(self._folder):
             try:
-                sizes.append((path, path.stat().st_size))
-            except FileNotFoundError:
-                continue
-        surplus = sum(size for _, size in sizes) - self._sizes.kept_bytes
-        for path, size in sizes:
-            if surplus <= 0:
-                return
-            path.unlink(missing_ok=True)
-            surplus -= size
+                os.ftruncate(self._descriptor, self._bytes)
+            except OSError:
+                self._close_file()  # the next one begins a file: what is in this one may end anywhere
+        if self._descriptor is None:
+            self._open_again_s = self._steady_s() + _OPENED_AGAIN_AFTER_S
+
+    def _close_file(self) -> None:
+        if self._descriptor is None:
+            return
+        os.close(self._descriptor)
+        self._descriptor = None
+        if self._bytes == 0:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
 
     def _lose(self, error: OSError) -> None:
-        self.lost += 1
-        self.on_lost()
-        now_s = time.monotonic()
+        self._count_lost()
+        now_s = self._steady_s()
         if now_s - self._said_at_s >= _SAID_AT_MOST_EVERY_S:
             self._said_at_s = now_s
             _LOG.error("slates cannot be written in %s, %d lost so far: %s", self._folder, self.lost, error)
+
+    def _count_lost(self) -> None:
+        self.lost += 1
+        self.on_lost()
 
 
 def slate_files(folder: Path) -> list[Path]:
@@ -222,15 +247,36 @@ def _records(content: bytes) -> Iterator[tuple[int, int, bool]]:
         at = stop
 
 
+def _drop_oldest(folder: Path, sizes: Sizes) -> None:
+    """Delete the oldest files that are too many, or too much together."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(SUFFIX):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((entry.name, entry.stat().st_size))
+    surplus_bytes = sum(size for _, size in found) - sizes.kept_bytes
+    surplus_files = len(found) - sizes.kept_files
+    for name, size in sorted(found)[:-1]:  # slates go on being written to the newest
+        if surplus_bytes <= 0 and surplus_files <= 0:
+            return
+        with contextlib.suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+            surplus_bytes -= size
+            surplus_files -= 1
+
+
 def _erase_in(path: Path, user_id: str) -> int:
     content = path.read_bytes()
     needle = msgspec.msgpack.encode(user_id)
-    if needle not in content:
+    if not _holds(content, needle):
         return 0
     decode = msgspec.msgpack.Decoder(LoggedSlate).decode
     erased = 0
     with path.open("r+b", buffering=0) as file:
-        for start, stop, is_whole in _records(content):
+        for number, (start, stop, is_whole) in enumerate(_records(content), start=1):
+            if number % _RECORDS_AT_ONCE == 0:
+                time.sleep(_REST_S)
             if content.find(needle, start, stop) < 0:
                 continue
             if is_whole:
@@ -243,6 +289,15 @@ def _erase_in(path: Path, user_id: str) -> int:
             _write_at(file.fileno(), bytes(stop - start), start)
         os.fsync(file.fileno())
     return erased
+
+
+def _holds(content: bytes, needle: bytes) -> bool:
+    """Search in pieces, with rests: one search of a whole file holds the interpreter, and requests, for 45 ms."""
+    for start in range(0, len(content), _SEARCHED_AT_ONCE):
+        if content.find(needle, start, start + _SEARCHED_AT_ONCE + len(needle) - 1) >= 0:
+            return True
+        time.sleep(_REST_S)
+    return False
 
 
 def _write_at(descriptor: int, content: bytes, offset: int) -> None:

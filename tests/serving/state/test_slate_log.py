@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from roomrec.errors import StateError
 from serving.deployments.recommender import Query, Slate
 from serving.privacy.exports import Exports
 from serving.state.slate_export import SLATE_SCHEMA, export_slates
-from serving.state.slate_log import LoggedSlate, Sizes, SlateLog, read_slates, slate_files
+from serving.state.slate_log import SUFFIX, LoggedSlate, Sizes, SlateLog, read_slates, slate_files
 
 HOUR_MS = 3_600_000
 
@@ -37,6 +38,12 @@ def feed(user_id: str = "u1") -> Query:
 
 def everything(folder: Path) -> list[LoggedSlate]:
     return [each for path in slate_files(folder) for each in read_slates(path)]
+
+
+def settle(log: SlateLog) -> None:
+    """Wait until what is too old has gone."""
+    assert log._dropping is not None
+    log._dropping.join()
 
 
 def bytes_in(folder: Path) -> bytes:
@@ -87,7 +94,34 @@ def test_the_oldest_files_go_when_there_is_too_much(tmp_path: Path) -> None:
     log = SlateLog(tmp_path, sizes=Sizes(file_bytes=1, kept_bytes=250))
     for number in range(8):
         log.append(feed(), slate(number), number)
-    assert [each.request_id for each in everything(tmp_path)] == ["q5", "q6", "q7"]
+        settle(log)
+    # the newest may be counted before it is written
+    assert [each.request_id for each in everything(tmp_path)] in (["q6", "q7"], ["q5", "q6", "q7"])
+
+
+def test_the_oldest_files_go_when_there_are_too_many(tmp_path: Path) -> None:
+    log = SlateLog(tmp_path, sizes=Sizes(file_bytes=1, kept_files=2))
+    for number in range(8):
+        log.append(feed(), slate(number), number)
+        settle(log)
+    assert [each.request_id for each in everything(tmp_path)] == ["q6", "q7"]
+
+
+def test_the_folder_is_not_gone_through_while_a_request_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    scandir = os.scandir
+
+    def look(folder: Any) -> Any:
+        threads.append(threading.current_thread())
+        return scandir(folder)
+
+    monkeypatch.setattr("serving.state.slate_log.os.scandir", look)
+    log = SlateLog(tmp_path)
+    log.append(feed(), slate(0), 1)
+    log.append(feed(), slate(1), HOUR_MS)
+    settle(log)
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 _DIES = """
@@ -172,16 +206,67 @@ def test_a_full_disk_fails_no_request_and_what_follows_is_whole(
 
 
 def test_a_real_full_disk_is_counted(tmp_path: Path) -> None:
-    log = SlateLog(tmp_path)
+    now_s = [50.0]
+    log = SlateLog(tmp_path, steady_s=lambda: now_s[0])
     log.append(feed(), slate(0), 1)
     full = os.open("/dev/full", os.O_WRONLY)
     assert log._descriptor is not None
     os.dup2(full, log._descriptor)
     os.close(full)
     log.append(feed(), slate(1), 1)
-    log.append(feed(), slate(2), 1)
-    assert log.lost == 1
-    assert [each.request_id for each in everything(tmp_path)] == ["q0", "q2"]
+    log.append(feed(), slate(2), 1)  # what cannot be made whole is left alone, and no other begun for a second
+    assert log.lost == 2
+    now_s[0] += 1.0
+    log.append(feed(), slate(3), 1)
+    assert [each.request_id for each in everything(tmp_path)] == ["q0", "q3"]
+
+
+def test_a_disk_that_stays_full_gets_one_file_and_none_when_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    log = SlateLog(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.state.slate_log.os.write", full)
+        for number in range(1_000):
+            log.append(feed(), slate(number), number * 10_000)  # almost three hours
+        assert len(slate_files(tmp_path)) == 1
+    log.append(feed(), slate(1_000), 10_000_000)
+    assert [each.request_id for each in everything(tmp_path)] == ["q1000"]
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.state.slate_log.os.write", full)
+        log.append(feed(), slate(1_001), 5 * HOUR_MS)
+    assert len(slate_files(tmp_path)) == 2
+    log.close()
+    assert len(slate_files(tmp_path)) == 1
+    assert log.lost == 1_001
+
+
+def test_a_folder_without_room_for_a_name_is_asked_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def full(*_: Any) -> int:
+        opened.append(1)
+        raise OSError(28, "No space left on device")
+
+    now_s = [50.0]
+    log = SlateLog(tmp_path, steady_s=lambda: now_s[0])
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.state.slate_log.os.open", full)
+        for number in range(100):
+            log.append(feed(), slate(number), number)
+        assert len(opened) == 1
+        now_s[0] += 1.0
+        log.append(feed(), slate(100), 100)
+        assert len(opened) == 2
+    now_s[0] += 1.0
+    log.append(feed(), slate(101), 101)
+    assert log.lost == 101
+    assert [each.request_id for each in everything(tmp_path)] == ["q101"]
 
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
@@ -205,6 +290,30 @@ def test_erasing_leaves_no_byte_of_a_viewer_and_everything_of_others(tmp_path: P
     ]
     assert bytes_in(tmp_path).count(b"secret-1") == 1
     assert b"q1\x00" not in bytes_in(tmp_path).replace(b"q10", b"")
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 8, 64, 1_000])
+def test_a_name_that_lies_across_two_pieces_of_a_search_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("serving.state.slate_log._SEARCHED_AT_ONCE", at_once)
+    log = SlateLog(tmp_path)
+    for number, user_id in enumerate(["u1", "secret", "u2", "u3"]):
+        log.append(feed(user_id), slate(number), 1)
+    assert log.erase_user("secret") == 1
+    assert log.erase_user("u") == 0
+    assert [each.user_id for each in everything(tmp_path)] == ["u1", "u2", "u3"]
+
+
+def test_erasing_lets_others_run_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / f"1{SUFFIX}").write_bytes(b"u" * (64 << 20))
+    erasing = threading.Thread(target=SlateLog(tmp_path).erase_user, args=("secret",))
+    erasing.start()
+    turns = 0
+    while erasing.is_alive():
+        time.sleep(0.001)
+        turns += 1
+    assert turns > 50  # a search of the whole file in one call leaves but a few
 
 
 def test_an_erasure_that_was_stopped_halfway_can_be_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
