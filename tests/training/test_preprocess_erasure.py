@@ -49,13 +49,17 @@ def cats(events):
 def test_an_erased_user_is_in_no_file_and_the_dataset_is_that_of_a_log_without_them(tmp_path):
     both, noise = [*EVENTS, *cats(EVENTS)], [*NOISE, *cats(NOISE)]
     summary = make(tmp_path, events=both, noise=noise)
-    assert summary["erased_users"] == {"list": "data/serving/erased_users.ndjson", "users": 0, "until_ms": 0}
+    assert summary["erased_users"] == {
+        "list": "data/serving/erased_users.ndjson",
+        "users": 0,
+        "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    }
     assert summary["events_of_erased_users"] == 0
     assert '"cat"' in words(tmp_path / "out")
     erased = erase(tmp_path, "cat", DAY_3 + 10**9)
     summary = make(tmp_path, f"erased_users={erased}", events=both, noise=noise, name="erased")
     assert summary["events_of_erased_users"] == 10
-    assert summary["erased_users"] == {"list": str(erased), "users": 1, "until_ms": DAY_3 + 10**9}
+    assert summary["erased_users"]["users"] == 1
     assert '"cat"' not in words(tmp_path / "erased")
     assert '"ann"' in words(tmp_path / "erased")
     without = make(tmp_path, name="without")
@@ -90,13 +94,28 @@ def test_training_refuses_a_dataset_made_before_an_erasure(tmp_path):
     assert open_dataset(cfg).spec.num_users == 3
     fingerprint = dataset_fingerprint(tmp_path / "out")
     erase(tmp_path / "data" / "serving", "ann", DAY_3 - 1)
-    with pytest.raises(DatasetError, match=r"1 user.* preprocess the log again with overwrite=true"):
+    with pytest.raises(
+        DatasetError, match=r"0 were on it then, 1 are now.* preprocess the log again with overwrite=true"
+    ):
         open_dataset(cfg)
     make(tmp_path, "overwrite=true")
     assert open_dataset(cfg).summary["events_of_erased_users"] == 6
     assert dataset_fingerprint(tmp_path / "out") != fingerprint
     erase(tmp_path / "data" / "serving", "bob", DAY_3 + 10**9)
-    with pytest.raises(DatasetError, match="1 user"):
+    with pytest.raises(DatasetError, match="1 were on it then, 2 are now"):
+        open_dataset(cfg)
+
+
+@pytest.mark.parametrize(("user_id", "at_ms"), [("bob", DAY_3 - 5), ("ann", DAY_3 - 4)])
+def test_training_refuses_a_dataset_whatever_the_clock_of_a_later_erasure_said(tmp_path, user_id, at_ms):
+    erase(tmp_path / "data" / "serving", "cat", DAY_3)
+    erase(tmp_path / "data" / "serving", "ann", DAY_3 - 10)
+    make(tmp_path)
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", ["dataset=out", f"data_dir={tmp_path}"])
+    open_dataset(cfg)
+    erase(tmp_path / "data" / "serving", user_id, at_ms)
+    with pytest.raises(DatasetError, match="2 were on it then"):
         open_dataset(cfg)
 
 

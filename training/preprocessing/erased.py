@@ -1,5 +1,6 @@
 """Users who were erased: their events are left out of datasets, and datasets made before are not trained on."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +46,7 @@ def describe_list(file: Path | None, erased: ErasedUsers) -> dict[str, Any] | No
     """Return what the summary of a dataset says of the list it was made with."""
     if file is None:
         return None
-    return {"list": str(file), "users": len(erased.by_hash), "until_ms": erased.newest_at_ms}
+    return {"list": str(file), "users": len(erased.by_hash), "sha256": _hash(erased)}
 
 
 def refuse_stale(dataset: Path, summary: dict[str, Any]) -> None:
@@ -56,16 +57,23 @@ def refuse_stale(dataset: Path, summary: dict[str, Any]) -> None:
         summary: Its summary. Datasets of public logs, and those made before there were lists, have none.
 
     Raises:
-        DatasetError: If there is somebody on its list now who was not then.
+        DatasetError: If its list says more now than it did then. What the list says counts, not when: it may be told
+            late of an erasure, or by a machine whose clock is behind.
         EventError: If the list is damaged.
     """
     made_with = summary.get("erased_users")
     if made_with is None:
         return
     file = Path(made_with["list"])
-    since = [at_ms for at_ms in read_list(file).by_hash.values() if at_ms > made_with["until_ms"]]
-    if since:
+    now = read_list(file)
+    if now.by_hash and _hash(now) != made_with.get("sha256"):
         raise DatasetError(
-            f"{len(since)} user(s) on {file} were erased after {dataset} was made: preprocess the log again with "
-            f"overwrite=true, so that nothing of them is learned"
+            f"users on {file} were erased after {dataset} was made ({made_with['users']} were on it then, "
+            f"{len(now.by_hash)} are now): preprocess the log again with overwrite=true, so that nothing of them is "
+            f"learned"
         )
+
+
+def _hash(erased: ErasedUsers) -> str:
+    lines = sorted(f"{user} {at_ms}\n" for user, at_ms in erased.by_hash.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -57,11 +57,6 @@ class ErasedUsers(NamedTuple):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EventError(f"{file} cannot be read as a list of erased users: {error}") from error
 
-    @property
-    def newest_at_ms(self) -> int:
-        """When somebody was last erased, 0 if nobody was."""
-        return max(self.by_hash.values(), default=0)
-
     def erased_at_ms(self, user_id: str) -> int | None:
         """Return when a user was last erased, None if never."""
         return self.by_hash.get(hash_user(user_id, self.salt))
