@@ -79,6 +79,8 @@ class RoomRecApplication:
         if refusal is not None:
             self._metrics.count_request("none", refusal.status, 0.0)
             return Answer(refusal.status, refusal.body, headers=refusal.headers)
+        if request.method == "HEAD":  # the connection leaves the body out
+            request = request._replace(method="GET")
         match request.method, request.path:
             case "POST", "/v1/recommendations":
                 return self._recommend(request, is_pressed)
@@ -102,16 +104,19 @@ class RoomRecApplication:
             await asyncio.sleep(_OBSERVE_S)
 
     def _recommend(self, request: Request, is_pressed: bool) -> Answer:
-        began = time.perf_counter()
+        began, status = time.perf_counter(), 500
         try:
             answer = recommend(request.body, self._endpoint, self._metrics, is_hurried=is_pressed)
+            status = answer.status
         except RoomRecError as error:
             answer = answer_error(error)
-        self._metrics.count_request(RECOMMENDATIONS, answer.status, time.perf_counter() - began)
+            status = answer.status
+        finally:
+            self._metrics.count_request(RECOMMENDATIONS, status, time.perf_counter() - began)
         return answer
 
     async def _post_events(self, request: Request) -> Answer:
-        began = time.perf_counter()
+        began, status = time.perf_counter(), 500
         try:
             answer = await post_events(
                 request.body,
@@ -119,7 +124,10 @@ class RoomRecApplication:
                 self._metrics,
                 may_report_rooms=self._guard.may_report_rooms(request.headers),
             )
+            status = answer.status
         except RoomRecError as error:
             answer = answer_error(error)
-        self._metrics.count_request(EVENTS, answer.status, time.perf_counter() - began)
+            status = answer.status
+        finally:
+            self._metrics.count_request(EVENTS, status, time.perf_counter() - began)
         return answer

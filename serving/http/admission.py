@@ -26,9 +26,9 @@ class Load(NamedTuple):
 class AdmissionQueue:
     """Work in order of arrival, one piece at a time, refused at the door when the wait would be too long.
 
-    The wait is foretold as the number of pieces before it times what a piece has taken of late. So a burst that passes
-    in time is answered whole, and of a load above capacity the excess is refused at once instead of making everybody
-    late.
+    The wait is foretold as the number of pieces before it times what one has taken of late, counted from the end of the
+    one before: what else is done between two pieces makes those that wait late as well. So a burst that passes in time
+    is answered whole, and of a load above capacity the excess is refused at once instead of making everybody late.
 
     Args:
         max_wait_s: Longest wait that is still accepted.
@@ -54,6 +54,7 @@ class AdmissionQueue:
         self._clock = clock
         self._waiting: deque[tuple[Callable[[], None], float]] = deque()
         self._service_s = _FIRST_GUESS_S
+        self._ended = 0.0
         self._measured_from = clock()
         self._sojourn_s = self._busy_s = 0.0
         self._answered = self._refused = 0
@@ -86,7 +87,10 @@ class AdmissionQueue:
             work()
         finally:
             ended = self._clock()
-            taken = min(ended - began, _MOST_AT_ONCE * self._service_s)
+            # one that waited already when the last one ended has had to wait for all that was done since
+            turn = ended - max(arrived, self._ended) if self._ended else ended - began
+            self._ended = ended
+            taken = min(max(turn, ended - began), _MOST_AT_ONCE * self._service_s)
             self._service_s += _SMOOTHING * (taken - self._service_s)
             self._busy_s += ended - began
             self._sojourn_s += ended - arrived

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import threading
 import time
@@ -19,7 +20,10 @@ from serving.http.messages import Answer, Request, problem
 _LOG = logging.getLogger(__name__)
 _TICK_S: Final = 0.5
 _DRAIN_TICK_S: Final = 0.02
+_ACCEPT_AGAIN_S: Final = 1.0
 _HEARTBEAT_TIMEOUT_S: Final = 10.0
+_OTHER_FILES: Final = 256
+"""Besides connections: logs, state, metrics, and what Ray opens"""
 
 
 class Application(Protocol):
@@ -51,7 +55,7 @@ class Listener:
         application: What answers.
         listening: A listening socket that does not block; stays the caller's to close.
         max_wait_s: How long a request may wait for its turn before the next is refused with 503.
-        request_timeout_s: How long a request may take to arrive.
+        request_timeout_s: How long a request may take to arrive, and how long an answer may wait to be read.
         idle_timeout_s: How long a connection may say nothing.
         max_connections: More are closed as they come.
 
@@ -88,11 +92,13 @@ class Listener:
         self._stopping: asyncio.Event | None = None
         self._drain_s = 0.0
         self.connections: set[Connection] = set()
+        self._arriving: set[asyncio.Task[Any]] = set()
         self.is_draining = False
         self.now_s = time.monotonic()
         """the time, as exact as the limits need it"""
         self.date = b""
         """the time, as HTTP writes it"""
+        self.soon = self._loop.call_soon
         self.max_body_bytes = application.max_body_bytes
         self.count = application.count
 
@@ -102,6 +108,7 @@ class Listener:
         Raises:
             Exception: Whatever the application cannot start for.
         """
+        _allow_files(self._max_connections + _OTHER_FILES)
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
@@ -223,20 +230,29 @@ class Listener:
             accepted, _ = self._listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # another replica was faster
-        except OSError as error:
-            _LOG.warning("cannot accept a connection: %s", error)
+        except OSError as error:  # no more files, or no memory: the connection waits, and asking again would not help
+            _LOG.warning("cannot accept connections for %s s: %s", _ACCEPT_AGAIN_S, error)
+            self._loop.remove_reader(self._listening.fileno())
+            self._loop.call_later(_ACCEPT_AGAIN_S, self._accept_again)
             return
-        if len(self.connections) >= self._max_connections:
+        if len(self.connections) + len(self._arriving) >= self._max_connections:
             accepted.close()
             return
         accepted.setblocking(False)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: Connection(self), accepted))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
         task.add_done_callback(_say_failure)
 
+    def _accept_again(self) -> None:
+        if not self.is_draining:
+            self._loop.add_reader(self._listening.fileno(), self._accept)
+
     async def _drain(self) -> None:
-        self._loop.remove_reader(self._listening.fileno())
         self.is_draining = True
+        self._loop.remove_reader(self._listening.fileno())
+        await asyncio.gather(*self._arriving, return_exceptions=True)
         patience_until_s = time.monotonic() + self._drain_s
         while self.connections:
             if time.monotonic() >= patience_until_s:
@@ -252,14 +268,24 @@ class Listener:
             await asyncio.sleep(_TICK_S)
             self._look_at_the_clock()
             for connection in list(self.connections):
-                silent_s = self.now_s - connection.heard_at_s
-                is_due = connection.is_reading or not connection.has_asked
-                if silent_s > (self._request_timeout_s if is_due else self._idle_timeout_s) and not connection.is_busy:
-                    connection.time_out()
+                connection.look_at_the_clock(
+                    self.now_s, request_timeout_s=self._request_timeout_s, idle_timeout_s=self._idle_timeout_s
+                )
 
     def _look_at_the_clock(self) -> None:
         self.now_s = time.monotonic()
         self.date = formatdate(usegmt=True).encode()
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise this process's limit of open files as far as it may, and say when that is too little."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        _LOG.warning("this process may open %d files, which is less than %d: raise `ulimit -n`", allowed, wanted)
 
 
 def _say_failure(task: "asyncio.Task[Any]") -> None:

@@ -47,6 +47,19 @@ def test_it_learns_how_long_work_takes_and_lets_in_what_passes_in_time() -> None
     assert queue.admit(clock.work_for(0.01))
 
 
+def test_what_is_done_between_two_pieces_counts_for_those_that_wait() -> None:
+    clock = Clock()
+    queue = AdmissionQueue(max_wait_s=0.1, clock=clock)
+    for _ in range(300):  # something waits always, and other work takes nine tenths of the time
+        queue.admit(clock.work_for(0.001))
+        queue.admit(clock.work_for(0.001))
+        clock.now += 0.009
+        queue.work()
+        clock.now += 0.009
+        queue.work()
+    assert sum(queue.admit(clock.work_for(0.001)) for _ in range(50)) <= 12
+
+
 def test_one_long_pause_does_not_shut_the_door() -> None:
     clock = Clock()
     queue = AdmissionQueue(max_wait_s=0.05, clock=clock)

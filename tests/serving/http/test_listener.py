@@ -1,6 +1,8 @@
 """HTTP over real sockets: what is answered, what is refused, and that nothing is dropped while stopping."""
 
 import asyncio
+import contextlib
+import errno
 import socket
 import threading
 import time
@@ -80,6 +82,13 @@ def read_all(connection: socket.socket) -> bytes:
     while part := connection.recv(65536):
         parts.append(part)
     return b"".join(parts)
+
+
+def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return is_so()
 
 
 def get(path: str, *headers: str) -> bytes:
@@ -164,6 +173,7 @@ def test_http_1_0_is_answered_and_ended(served: Served) -> None:
     ("sent", "status"),
     [
         (b"POST /p HTTP/1.1\r\ncontent-length: 101\r\n\r\n", 413),
+        (b"POST /p HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nauthorization: trailing\r\n\r\n", 400),
         (b"POST /p HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n80\r\n" + b"x" * 128 + b"\r\n", 413),
         (b"POST /p HTTP/1.1\r\ncontent-length: 99999999999999999999999999\r\n\r\n", 400),
         (b"POST /p HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc", 400),
@@ -181,6 +191,65 @@ def test_what_cannot_be_a_request_is_refused_and_ended(served: Served, sent: byt
     assert text.startswith(b"HTTP/1.1 %d " % status)
     assert b"connection: close" in text
     assert served.application.refused == [status]
+
+
+def test_a_trailer_that_never_ends_is_refused_before_it_costs_anything(served: Served) -> None:
+    with served.connect() as connection:
+        connection.sendall(b"POST /p HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: ")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 100 << 20:
+                sent += connection.send(b"a" * 65536)
+        assert sent < 8 << 20  # what the kernel took of it before the connection was ended
+
+
+def test_a_request_between_probes_is_answered_in_its_place(served: Served) -> None:
+    text = served.ask(get("/queued") + get("/healthz") * 2_000 + get("/last", "connection: close"))
+    assert text.count(b"HTTP/1.1 200 OK") == 2_002
+    assert text.index(b"/queued") < text.index(b"/healthz")
+    assert text.endswith(b"GET /last? ")
+
+
+def test_answers_that_are_due_come_before_the_refusal_of_what_follows(served: Served) -> None:
+    text = served.ask(get("/slow") + b"garbage\r\n\r\n")
+    assert text.startswith(b"HTTP/1.1 200 OK")
+    assert b"slowHTTP/1.1 400 Bad Request" in text
+    assert served.application.refused == [400]
+
+
+def test_whoever_offers_another_protocol_is_answered_and_the_connection_ends(served: Served) -> None:
+    text = served.ask(get("/up", "connection: upgrade", "upgrade: h2c") + get("/lost"))
+    assert text.count(b"HTTP/1.1") == 1
+    assert b"connection: close" in text
+
+
+def test_a_client_that_never_reads_is_ended(make: Callable[..., Served]) -> None:
+    served = make(request_timeout_s=1.0, idle_timeout_s=30)
+    with served.connect() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                deaf.send(get("/n") * 100)
+        assert wait_until(lambda: not served.listener.connections)
+
+
+def test_without_files_left_connections_wait_and_the_loop_rests(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[float]()
+
+    def accept(_: Any) -> Any:
+        asked.append(time.monotonic())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    with served.connect() as waiting:
+        time.sleep(1.5)
+        assert 1 <= len(asked) <= 3
+        monkeypatch.undo()
+        waiting.sendall(get("/at-last", "connection: close"))
+        assert read_all(waiting).endswith(b"GET /at-last? ")
 
 
 def test_a_request_that_trickles_in_is_ended(make: Callable[..., Served]) -> None:
