@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 import orjson
 
 from roomrec.errors import ConfigurationError
-from serving.access.access_file import AccessFile, read_access_file
+from serving.access.access_file import read_access_file
 from serving.access.principals import Principal
 from serving.access.rate_limits import TokenBucket
 from serving.access.roles import OPEN_PATHS, ROOM_REPORTERS, find_rule
@@ -68,11 +68,9 @@ class Guard:
         self._steady_s = steady_s
         self._keys: dict[bytes, tuple[bytes, Principal]] = {}
         self._tokens: TokenVerifier | None = None
-        self._said = AccessFile()
         self._look_again_s = steady_s() + _LOOK_EVERY_S
-        self._seen: object = None
+        self._seen: dict[Path, object] = {}
         if path is not None:
-            self._seen = self._look()
             self._read(path)
 
     @classmethod
@@ -156,10 +154,8 @@ class Guard:
         return None if self._tokens is None else self._tokens.find(credential, digest)
 
     def _follow(self, path: Path) -> None:
-        seen = self._look()
-        if seen == self._seen:
+        if {file: _look_at(file) for file in self._seen} == self._seen:
             return
-        self._seen = seen
         try:
             self._read(path)
         except ConfigurationError as error:
@@ -167,29 +163,20 @@ class Guard:
         else:
             _LOG.warning("access rules read again: %d keys", len(self._keys))
 
-    def _look(self) -> object:
-        """What the files look like from outside; whatever changes them changes this."""
-        if self._path is None:
-            return None
-        tokens = self._said.tokens
-        files = [self._path] if tokens is None else [self._path, self._path.parent / tokens.key_file]
-        looks = []
-        for file in files:
-            try:
-                status = file.stat()
-                looks.append((status.st_mtime_ns, status.st_size, status.st_ino))
-            except OSError:
-                looks.append(None)
-        return looks
-
     def _read(self, path: Path) -> None:
+        # looked at before it is read: what is written meanwhile is seen the next time
+        self._seen = {path: _look_at(path)}
         said = read_access_file(path)
+        # reading the file again must not fill anybody's bucket
         tokens = None
         if said.tokens is not None:
+            key_file = path.parent / said.tokens.key_file
+            self._seen[key_file] = _look_at(key_file)
             limit = said.limit_of(said.tokens)
             share = None if limit is None else limit.share(self._num_replicas)
-            tokens = TokenVerifier(said.tokens, folder=path.parent, limit=share)
-        # reading the file again must not fill anybody's bucket
+            tokens = TokenVerifier(
+                said.tokens, folder=path.parent, limit=share, former=self._tokens, steady_s=self._steady_s
+            )
         buckets = {principal.name: principal.bucket for _, principal in self._keys.values()}
         keys = {}
         for key in said.keys:
@@ -202,8 +189,16 @@ class Guard:
             ends_at_s = math.inf if key.expires is None else key.expires.timestamp()
             digest = bytes.fromhex(key.sha256)
             keys[digest[:8]] = digest, Principal(key.name, frozenset({key.role}), ends_at_s, bucket)
-        self._keys, self._tokens, self._said = keys, tokens, said
-        self._seen = self._look()
+        self._keys, self._tokens = keys, tokens
+
+
+def _look_at(file: Path) -> object:
+    """What a file looks like from outside; whatever changes it changes this."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _credential(headers: Mapping[bytes, bytes]) -> bytes | None:

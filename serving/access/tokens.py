@@ -1,8 +1,10 @@
 """JSON Web Tokens: verified once, remembered until they end."""
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import jwt
 from jwt.types import Options
@@ -14,7 +16,11 @@ from serving.access.rate_limits import RateLimit, TokenBucket
 from serving.access.roles import ROLES, Role
 
 _REMEMBERED: Final = 4096
-"""Tokens, and subjects with a bucket, that are remembered; of more, the one not seen for longest goes."""
+"""Good tokens, wrong ones, and subjects with a bucket, that are remembered; of more, the one not seen for longest
+goes."""
+
+_WRONG_FOR_S: Final = 5.0
+"""How long a wrong token stays wrong without another look; it may be one that is not valid yet."""
 
 _LONGEST_TOKEN: Final = 8 << 10
 _LEEWAY_S: Final = 10
@@ -24,21 +30,37 @@ _OPTIONS: Final[Options] = {"require": ["exp", "iss", "aud"]}
 class TokenVerifier:
     """Verifies tokens of one issuer; a good one is remembered by its hash, so that its signature is checked once.
 
+    A wrong one is remembered for some seconds, for it costs as much and comes as often.
+
     Args:
         issuer: Whose tokens, and how they are signed.
         folder: Where files with relative names are.
         limit: How often one subject may ask, None for no limit.
+        former: The verifier before this one; where issuer and limit are the same, its buckets are kept.
+        steady_s: Seconds of a clock that never goes back.
 
     Raises:
         ConfigurationError: If the key file cannot be read, or is no key for these algorithms.
     """
 
-    def __init__(self, issuer: TokenIssuer, *, folder: Path, limit: RateLimit | None) -> None:
+    def __init__(
+        self,
+        issuer: TokenIssuer,
+        *,
+        folder: Path,
+        limit: RateLimit | None,
+        former: Self | None = None,
+        steady_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._issuer = issuer
         self._limit = limit
         self._keys = _read_keys(issuer, folder / issuer.key_file)
         self._known: OrderedDict[bytes, Principal] = OrderedDict()
+        self._wrong: OrderedDict[bytes, float] = OrderedDict()
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        if former is not None and former._limit == limit and former._issuer.issuer == issuer.issuer:
+            self._buckets = former._buckets
+        self._steady_s = steady_s
 
     def find(self, token: bytes, digest: bytes) -> Principal | None:
         """Return who holds a token, None if it is not good.
@@ -53,8 +75,11 @@ class TokenVerifier:
             return known
         if len(token) > _LONGEST_TOKEN or token.count(b".") != 2:
             return None
+        if self._steady_s() < self._wrong.get(digest, 0.0):
+            return None
         claims = self._verify(token)
         if claims is None:
+            _remember(self._wrong, digest, self._steady_s() + _WRONG_FOR_S)
             return None
         said = claims.get(self._issuer.role_claim)
         said = said if isinstance(said, list) else [said]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from roomrec.errors import ConfigurationError
+from serving.access.access_file import AccessFile, read_access_file
 from serving.access.guard import Guard, Refusal
 from serving.access.roles import RULES, find_rule
 from serving.settings import Settings
@@ -192,6 +193,42 @@ def test_a_changed_file_is_read_within_a_second_and_fills_no_bucket(
     clock.now_s += 1.0
     assert ask(guard, new_key, "GET", "/metrics") == 401
     assert ask(guard, FRONTEND) == 200
+
+
+def test_a_key_that_is_taken_out_while_the_file_is_being_read_is_gone_a_second_later(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    leaked = "roomrec_leaked-" + "e" * 40
+    path = tmp_path / "access.toml"
+    path.write_text(key_lines("web", "frontend", FRONTEND) + key_lines("leaked", "auditor", leaked))
+    guard = Guard(path, clock_s=clock, steady_s=clock)
+
+    def read_slowly(path: Path) -> AccessFile:
+        said = read_access_file(path)
+        monkeypatch.undo()
+        path.write_text(key_lines("web", "frontend", FRONTEND))
+        return said
+
+    monkeypatch.setattr("serving.access.guard.read_access_file", read_slowly)
+    path.write_text(path.read_text() + "# touched\n")
+    clock.now_s += 1.0
+    assert ask(guard, leaked, "GET", "/metrics") == 200
+    clock.now_s += 1.0
+    assert ask(guard, leaked, "GET", "/metrics") == 401
+
+
+def test_a_key_file_that_comes_after_the_file_that_names_it_is_seen(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = make_guard(tmp_path, clock)
+    path = tmp_path / "access.toml"
+    lines = '[tokens]\nissuer = "i"\naudience = "a"\nalgorithms = ["HS256"]\nsecret_file = "secret"\n'
+    path.write_text(key_lines("new", "auditor", AUDITOR) + lines)
+    clock.now_s += 1.0
+    assert ask(guard, FRONTEND) == 200  # the former rules
+    (tmp_path / "secret").write_text("s" * 32)
+    clock.now_s += 1.0
+    assert ask(guard, FRONTEND) == 401
 
 
 def test_a_broken_or_missing_file_leaves_the_former_rules(

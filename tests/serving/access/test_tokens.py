@@ -150,6 +150,48 @@ def test_a_signature_is_verified_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert ask(guard, token) == 200
 
 
+def test_a_wrong_token_costs_a_signature_every_five_seconds_and_may_become_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    guard = secret_guard(tmp_path, steady_s=lambda: now_s[0])
+    early = sign(nbf=NOW_S + 3_600)
+    assert ask(guard, early) == 401
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens.jwt, "decode", lambda *_, **__: pytest.fail("verified again"))
+        now_s[0] = 4.9
+        assert ask(guard, early) == 401
+        assert not guard.knows({b"authorization": b"Bearer " + early.encode()})
+    monkeypatch.setattr(tokens.jwt, "decode", lambda *_, **__: CLAIMS)  # its hour has come
+    assert ask(guard, early) == 401
+    now_s[0] = 5.0
+    assert ask(guard, early) == 200
+
+
+def test_little_is_remembered_of_wrong_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_REMEMBERED", 3)
+    guard = secret_guard(tmp_path)
+    for number in range(10):
+        assert ask(guard, sign(key="t" * 64, jti=str(number))) == 401
+    assert guard._tokens is not None
+    assert len(guard._tokens._wrong) == 3
+    assert ask(guard, sign()) == 200
+
+
+def test_a_changed_file_fills_no_subjects_bucket_unless_its_limit_is_another(tmp_path: Path) -> None:
+    now_s = [0.0]
+    guard = secret_guard(tmp_path, "requests_per_s = 0.001\nburst = 2", steady_s=lambda: now_s[0])
+    path = tmp_path / "access.toml"
+    assert [ask(guard, sign(jti=str(number))) for number in range(3)] == [200, 200, 429]
+    path.write_text(path.read_text() + "# touched\n")
+    now_s[0] += 1
+    assert [ask(guard, sign(jti=str(number))) for number in range(4)] == [429] * 4
+    assert ask(guard, sign(sub="another")) == 200
+    path.write_text(path.read_text().replace("burst = 2", "burst = 3"))
+    now_s[0] += 1
+    assert [ask(guard, sign(jti=str(number))) for number in range(4)] == [200, 200, 200, 429]
+
+
 def test_key_files_that_cannot_work_are_refused(tmp_path: Path) -> None:
     (tmp_path / "short").write_text("s" * 31)
     with pytest.raises(ConfigurationError, match="31 bytes: a secret for these algorithms has at least 32"):
