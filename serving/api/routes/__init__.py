@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from serving.access.guard import Guard
-from serving.access.middleware import GuardRequests
 from serving.api.metrics import CountRequests, Metrics
 from serving.api.routes.answers import answer_errors
 from serving.api.routes.events import add_events
@@ -19,13 +17,14 @@ from serving.api.routes.users import add_users
 from serving.deployments.endpoint import Endpoint
 
 
-def create_api(endpoint: Endpoint, metrics: Metrics | None = None, guard: Guard | None = None) -> FastAPI:
-    """Put an endpoint behind HTTP. The application starts and closes the endpoint with itself.
+def create_api(endpoint: Endpoint, metrics: Metrics | None = None) -> FastAPI:
+    """Put an endpoint behind HTTP, open to everybody: ``RoomRecApplication`` asks the guard, then comes here.
+
+    As an application of its own it starts and closes the endpoint with itself.
 
     Args:
         endpoint: An opened endpoint.
         metrics: Where requests are counted; a process has one.
-        guard: Says who may do what; None where whatever stands in front has asked already.
 
     Returns:
         The ASGI application.
@@ -47,12 +46,10 @@ def create_api(endpoint: Endpoint, metrics: Metrics | None = None, guard: Guard 
             {"name": name} for name in ("recommendations", "events", "rooms", "models", "users", "operations")
         ],
     )
-    if guard is not None:
-        api.add_middleware(GuardRequests, guard=guard)
     api.add_middleware(CountRequests, metrics=metrics)
     answer_errors(api)
     add_recommendations(api, endpoint, metrics)
-    add_events(api, endpoint, metrics, guard)
+    add_events(api, endpoint, metrics)
     add_models(api, endpoint)
     add_rooms(api, endpoint)
     add_users(api, endpoint)

@@ -1,8 +1,7 @@
-"""The guard stands before every route there is, on either way to it."""
+"""The guard stands before every route there is."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -10,13 +9,11 @@ import pytest
 from serving.access.guard import Guard
 from serving.access.roles import OPEN_PATHS
 from serving.api.application import RoomRecApplication
-from serving.api.routes import create_api
 from serving.deployments.endpoint import Endpoint
 from serving.http.listener import Listener
 from serving.http.shared_socket import SharedSocket
 from serving.settings import Settings
 from tests.serving.access.keys import AUDITOR, FRONTEND, OPERATOR, write_access_file
-from tests.serving.conftest import TestClient
 from tests.serving.evening import enter, event, opening
 from tests.serving.shop import NOW_MS
 
@@ -26,13 +23,9 @@ def guard(tmp_path: Path) -> Guard:
     return Guard(write_access_file(tmp_path / "access.toml", frontend="requests_per_s = 0.001\nburst = 40"))
 
 
-@pytest.fixture(params=["asgi", "listener"])
-def client(request: Any, settings: Settings, guard: Guard) -> Iterator[httpx.Client]:
+@pytest.fixture
+def client(settings: Settings, guard: Guard) -> Iterator[httpx.Client]:
     endpoint = Endpoint.open(settings, now_ms=lambda: NOW_MS)
-    if request.param == "asgi":
-        with TestClient(create_api(endpoint, guard=guard)) as client:
-            yield client
-        return
     shared = SharedSocket("127.0.0.1", 0)
     listener = Listener(RoomRecApplication(endpoint, address=("127.0.0.1", 0), guard=guard), shared.socket)
     listener.start()
