@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 from roomrec.bundle import Registry
@@ -36,6 +38,7 @@ REJECTED = "rejected"
 
 _LOG = logging.getLogger(__name__)
 _ORDER_PERIOD_S = 0.1
+_ANSWERS_AT_ONCE = 1_000
 
 
 class Posted(NamedTuple):
@@ -97,6 +100,7 @@ class Endpoint:
         )
         self.promotion = Promotion(self.models)
         self._follower = ModelFollower(self.models, poll_s=settings.poll_ms / 1000)
+        self._watcher = ThreadPoolExecutor(1, thread_name_prefix="log-watcher")
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -210,38 +214,31 @@ class Endpoint:
             StateError: If events could not be stored; sending all of them again is safe.
         """
         received_at_ms = self._now_ms()
-        checked: list[Event | Rejection] = []
-        for nth, item in enumerate(items, start=1):
-            if isinstance(item, Rejection):
-                checked.append(item)
-            elif isinstance(item, dict) and not may_report_rooms and item.get("event_type") in ROOM_EVENT_TYPES:
-                checked.append(Rejection("not_allowed:event_type"))
-            elif isinstance(item, dict):
-                checked.append(validate_event(item, received_at_ms=received_at_ms))
+        posted: list[Posted] = []
+        places: list[int] = []
+        events: list[Event] = []
+        for nth, item in enumerate(items):
+            checked = _check(item, may_report_rooms=may_report_rooms, received_at_ms=received_at_ms)
+            if isinstance(checked, Rejection):
+                posted.append(Posted(_event_id(item), REJECTED, checked.reason))
             else:
-                checked.append(Rejection("not_an_object"))
-            if nth % EVENTS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        events = [
-            {name: value for name, value in event.items() if value is not None}
-            for event in checked
-            if not isinstance(event, Rejection)
-        ]
-        if self._pseudonyms:
-            for event in events:
-                if "user_id" in event:
+                event = {name: value for name, value in checked.items() if value is not None}
+                if self._pseudonyms and "user_id" in event:
                     event["user_id"] = self._pseudonyms.of(event["user_id"])
-        answers: list[str] = []
-        if events:
-            answers = await asyncio.wrap_future(self._writer.post(events))
-        stored = iter(answers)
-        posted = []
-        for item, event in zip(items, checked, strict=True):
-            if isinstance(event, Rejection):
-                posted.append(Posted(_event_id(item), REJECTED, event.reason))
-            else:
-                posted.append(Posted(event["event_id"], next(stored), None))
-        if any(each.status == ACCEPTED for each in posted):
+                posted.append(Posted(event["event_id"], ACCEPTED, None))
+                places.append(nth)
+                events.append(event)
+            if nth % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        if not events:
+            return posted
+        answers = await asyncio.wrap_future(self._writer.post(events))
+        for nth, (place, answer) in enumerate(zip(places, answers, strict=True)):
+            if answer != ACCEPTED:
+                posted[place] = posted[place]._replace(status=answer)
+            if nth % _ANSWERS_AT_ONCE == _ANSWERS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        if ACCEPTED in answers:
             self._follow(None)
         return posted
 
@@ -273,11 +270,7 @@ class Endpoint:
         """Return why this replica should get no requests, None if it is ready."""
         if self.model is None and not self.settings.allow_no_model and not self.models.says_why():
             return "there is no model"
-        try:
-            self._store.position()
-        except RoomRecError as error:
-            return str(error)
-        return None
+        return self._opened.why_away()
 
     @property
     def model(self) -> ServingModel | None:
@@ -300,12 +293,15 @@ class Endpoint:
                 _LOG.exception("what is popular could not be put in order")
 
     async def _watch(self) -> None:
+        poll_s = self.settings.poll_ms / 1000
+        loop = asyncio.get_running_loop()
+        is_told = False
         while True:
-            await asyncio.sleep(self.settings.poll_ms / 1000)
+            await asyncio.sleep(0 if is_told else poll_s)
+            is_told = False  # after an error there is a pause
             try:
-                if self._log.last_seq() > self._store.position().applied_seq:
-                    await asyncio.to_thread(self._store.catch_up)
-                self._follow(None)
+                self._follow(await loop.run_in_executor(self._watcher, partial(self._opened.follow, longest_s=poll_s)))
+                is_told = self._opened.tells_of_news
             except RoomRecError as error:
                 _LOG.warning("%s", error)
             except Exception:
@@ -314,9 +310,20 @@ class Endpoint:
     def close_files(self) -> None:
         """Let go of log and state; for an endpoint that was never started."""
         self.models.close_threads()
+        self._watcher.shutdown()
         self._writer.close()
         self.slate_log.close()
         self._opened.close()
+
+
+def _check(item: Any, *, may_report_rooms: bool, received_at_ms: int) -> Event | Rejection:
+    if isinstance(item, Rejection):
+        return item
+    if not isinstance(item, dict):
+        return Rejection("not_an_object")
+    if not may_report_rooms and item.get("event_type") in ROOM_EVENT_TYPES:
+        return Rejection("not_allowed:event_type")
+    return validate_event(item, received_at_ms=received_at_ms)
 
 
 def _event_id(item: Any) -> str | None:
