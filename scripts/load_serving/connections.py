@@ -175,7 +175,8 @@ class Pool:
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_S)
             else:
-                self.release(connection)
+                if connection.is_open:  # else it was reset at once, and is being opened again
+                    self.release(connection)
                 return
 
     def _sweep(self) -> None:
