@@ -22,6 +22,7 @@ _AT_LEAST_ONE: Final = (
     "state_bytes",
     "slate_log_bytes",
     "redis_timeout_ms",
+    "redis_read_timeout_ms",
     "model_retry_ms",
 )
 
@@ -79,7 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         state_store: Where the state is kept: ``lmdb`` on every machine, or one ``redis`` for all.
         redis_url: The Redis of both; ``rediss://`` for TLS, ``unix://`` for a socket. Its password is never shown.
         redis_prefix: How every key begins, as ``{roomrec}:...``: two endpoints with different prefixes share nothing.
-        redis_timeout_ms: Longest wait for an answer of Redis; then the request is answered 503.
+        redis_timeout_ms: Longest wait for Redis to store what was posted; then the request is answered 503.
+        redis_read_timeout_ms: The same where a request reads: all of a replica waits meanwhile, so it must not be long.
         redis_durability: What is asked of Redis: ``always`` (nothing acknowledged is lost), ``everysec`` (a crash may
             lose a second), ``trusted`` (the provider vouches for it, and forbids to ask).
         redis_events_kept: Newest events that trimming the log leaves in Redis; so long a repeated event is recognised.
@@ -124,6 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_url: str = "redis://127.0.0.1:6379/0"
     redis_prefix: str = "roomrec"
     redis_timeout_ms: int = 1_000
+    redis_read_timeout_ms: int = 50
     redis_durability: Literal["always", "everysec", "trusted"] = "always"
     redis_events_kept: int = 1_000_000
     redis_user_ttl_days: int = 0

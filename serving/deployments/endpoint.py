@@ -76,7 +76,6 @@ class Endpoint:
     ) -> None:
         self.settings = settings
         self._opened = opened
-        self._log = opened.log
         self._store = opened.store
         self._writer = writer
         self._pseudonyms = pseudonyms
@@ -295,13 +294,13 @@ class Endpoint:
     async def _watch(self) -> None:
         poll_s = self.settings.poll_ms / 1000
         loop = asyncio.get_running_loop()
-        is_told = False
+        pause_s = 0.0
         while True:
-            await asyncio.sleep(0 if is_told else poll_s)
-            is_told = False  # after an error there is a pause
+            await asyncio.sleep(pause_s)
+            pause_s = poll_s
             try:
                 self._follow(await loop.run_in_executor(self._watcher, partial(self._opened.follow, longest_s=poll_s)))
-                is_told = self._opened.tells_of_news
+                pause_s = 0.0 if self._opened.tells_of_news else poll_s
             except RoomRecError as error:
                 _LOG.warning("%s", error)
             except Exception:

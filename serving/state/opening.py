@@ -1,6 +1,7 @@
 """Log and state, opened by the words of the settings: the one place that knows which engines there are."""
 
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,20 +12,22 @@ from serving.settings import Settings
 from serving.state.event_log import EventLog
 from serving.state.lmdb_state_store import LmdbStateStore, drop_state
 from serving.state.redis_archive import ArchivedLog
-from serving.state.redis_connection import RedisConnection
+from serving.state.redis_connection import RedisConnection, open_health
 from serving.state.redis_event_log import LOG_KEY, RedisEventLog
+from serving.state.redis_health import RedisHealth
 from serving.state.redis_state_store import RedisStateStore
 from serving.state.sqlite_event_log import SqliteEventLog
-from serving.state.state_store import StateStore
+from serving.state.state_store import Position, StateStore
 
 _DAY_S = 86_400
+_WRITERS_TURN_S = 0.02
 
 
 class Opened(NamedTuple):
     """Log and state of one replica."""
 
     log: EventLog
-    """as the replica's event loop reads it"""
+    """as the thread reads it that looks for what others appended"""
     followed: EventLog
     """as the state reads it. A connection of its own: statements that overlap on one connection of SQLite share a
     snapshot, and the state would not see what was just committed"""
@@ -33,12 +36,49 @@ class Opened(NamedTuple):
     store: StateStore
     scrub: Callable[[], int] | None
     """overwrites what files of the state hold of erased records; None where the state has no files"""
+    health: RedisHealth | None = None
+    """how the Redis of log or state is; None without one"""
+
+    @property
+    def tells_of_news(self) -> bool:
+        """Whether others append to the log and leave it to this machine to apply that, which must not wait."""
+        return isinstance(self.log, RedisEventLog) and isinstance(self.store, LmdbStateStore)
+
+    def follow(self, *, longest_s: float) -> Position:
+        """Apply what others have appended; for a thread, since it waits for log and state.
+
+        Args:
+            longest_s: Where the log tells of news, how long to wait for them at most, seconds.
+
+        Raises:
+            StateError: If log or state cannot be read or written.
+        """
+        if self.tells_of_news and isinstance(self.log, RedisEventLog):
+            self.log.wait(after=self.store.position().applied_seq, longest_s=longest_s)
+        newest = self.log.last_seq()
+        position = self.store.position()
+        if self.tells_of_news and position.applied_seq < newest:
+            time.sleep(_WRITERS_TURN_S)  # who appended on this machine is about to apply it, and need not read it
+            position = self.store.position()
+        return self.store.catch_up() if position.applied_seq < newest else position
+
+    def why_away(self) -> str | None:
+        """Return why the state cannot be read as far as is known, None if it can; does not wait for Redis."""
+        if isinstance(self.store, LmdbStateStore):
+            try:
+                self.store.position()
+            except StateError as error:
+                return str(error)
+            return None
+        return None if self.health is None else self.health.why_away()
 
     def close(self) -> None:
         """Close all of it; what was closed already stays so."""
         self.store.close()
         for log in (self.appended, self.followed, self.log):
             log.close()
+        if self.health is not None:
+            self.health.close()
 
 
 def open_state(settings: Settings) -> Opened:
@@ -48,27 +88,40 @@ def open_state(settings: Settings) -> Opened:
         StateError: If one cannot be opened.
         ConfigurationError: If the settings do not go together.
     """
+    health = None
+    if "redis" in (settings.event_log, settings.state_store):
+        health = open_health(
+            settings.redis_url, timeout_ms=settings.redis_timeout_ms, read_timeout_ms=settings.redis_read_timeout_ms
+        )
     logs: list[EventLog] = []
     try:
-        logs.extend(open_log(settings) for _ in range(3))
+        logs.extend(open_log(settings, health=health) for _ in range(3))
         log, followed, appended = logs
-        store = open_store(settings, followed)
+        store = open_store(settings, followed, health=health)
     except BaseException:
         for each in logs:
             each.close()
+        if health is not None:
+            health.close()
         raise
-    return Opened(log, followed, appended, store, store.scrub if isinstance(store, LmdbStateStore) else None)
+    if health is not None:
+        health.start()
+    return Opened(log, followed, appended, store, store.scrub if isinstance(store, LmdbStateStore) else None, health)
 
 
-def open_log(settings: Settings) -> EventLog:
+def open_log(settings: Settings, *, health: RedisHealth | None = None) -> EventLog:
     """Open the event log, made if missing.
+
+    Args:
+        settings: Which, and where.
+        health: What the process knows of its Redis; None to share nothing.
 
     Raises:
         StateError: If it cannot be opened, or Redis is not configured to keep what it is given.
     """
     if settings.event_log == "sqlite":
         return SqliteEventLog(settings.event_log_path)
-    connection = _connect(settings)
+    connection = _connect(settings, health)
     try:
         return RedisEventLog(
             connection,
@@ -113,13 +166,16 @@ def open_log_with_archive(settings: Settings, archive: Path) -> EventLog:
         raise
 
 
-def open_store(settings: Settings, log: EventLog, *, may_shrink: bool = True) -> StateStore:
+def open_store(
+    settings: Settings, log: EventLog, *, may_shrink: bool = True, health: RedisHealth | None = None
+) -> StateStore:
     """Open the state that follows a log.
 
     Args:
         settings: Which, and where.
         log: Closed by the caller, after the state.
         may_shrink: Whether a smaller ``history_limit`` than the state was made with counts.
+        health: What the process knows of its Redis; None to share nothing.
 
     Raises:
         StateError: If it cannot be opened.
@@ -141,7 +197,7 @@ def open_store(settings: Settings, log: EventLog, *, may_shrink: bool = True) ->
             map_bytes=settings.state_bytes,
             may_shrink=may_shrink,
         )
-    connection = _connect(settings)
+    connection = _connect(settings, health)
     try:
         return RedisStateStore(
             connection,
@@ -171,5 +227,11 @@ def open_store_to_rebuild(settings: Settings, log: EventLog) -> StateStore:
         return open_store(settings, log, may_shrink=False)
 
 
-def _connect(settings: Settings) -> RedisConnection:
-    return RedisConnection(settings.redis_url, prefix=settings.redis_prefix, timeout_ms=settings.redis_timeout_ms)
+def _connect(settings: Settings, health: RedisHealth | None) -> RedisConnection:
+    return RedisConnection(
+        settings.redis_url,
+        prefix=settings.redis_prefix,
+        timeout_ms=settings.redis_timeout_ms,
+        read_timeout_ms=settings.redis_read_timeout_ms,
+        health=health,
+    )

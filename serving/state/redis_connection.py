@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from roomrec.errors import ConfigurationError, StateError
+from serving.state.redis_health import RedisHealth
 
 Durability = Literal["always", "everysec", "trusted"]
 """What is asked of Redis: every answer is on the disk, all but the last second is, or nothing is asked."""
@@ -23,40 +24,44 @@ _NEEDED: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 
 _OLDEST_VERSION = 7
 _REWRITE_PATIENCE_S = 10.0
-_PROBE_S = 0.05
-_PROBE_PAUSE_S = 0.25
+_PROBE_S = 0.5
 
 
 class RedisConnection:
     """Connections of one process to one Redis; may be used by several threads.
 
     Nothing is sent twice on its own: whether a command whose answer was lost was carried out is for the caller to know.
-    A Redis that hangs costs one request its patience. Those after it fail at once, until a short question now and then
-    has been answered.
+    A Redis that hangs costs one read its patience, which is short, and a write its own, which is long. Those after it
+    fail at once, until a thread that asks in the background has been answered.
 
     Args:
         url: ``redis://[user:password@]host[:port][/number]``, ``rediss://`` for TLS, or ``unix:///path``.
         prefix: How every key begins, in braces: on a cluster they all lie in one slot, so one command may use several.
         timeout_ms: Longest wait for a connection or an answer.
+        read_timeout_ms: The same for who is in a hurry; None, or more than ``timeout_ms``, for no less.
+        health: What the other connections of the process know of this Redis, closed by the caller; None to share with
+            none.
 
     Raises:
         ConfigurationError: If the URL cannot be read.
     """
 
-    def __init__(self, url: str, *, prefix: str, timeout_ms: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str,
+        timeout_ms: int,
+        read_timeout_ms: int | None = None,
+        health: RedisHealth | None = None,
+    ) -> None:
         self.name = _without_password(url)
         self._prefix = f"{{{prefix}}}:"
-        self._timeout_s = timeout_ms / 1000
-        self._hangs = False
-        self._ask_again_at = 0.0
-        try:
-            self._client, self._short = _client(url, self._timeout_s), _client(url, min(_PROBE_S, self._timeout_s))
-            self._client.connection_pool.make_connection()  # opens nothing, but reads all of the address
-        except (ValueError, TypeError):
-            raise ConfigurationError(
-                f"redis_url cannot be read ({self.name}): expected redis://[user:password@]host[:port][/number], "
-                f"rediss://... or unix:///path"
-            ) from None
+        self.timeout_s = timeout_ms / 1000
+        self._hurry_s = min(timeout_ms, read_timeout_ms or timeout_ms) / 1000
+        self._client, self._hurried = _client(url, self.timeout_s), _client(url, self._hurry_s)
+        self._own_health = health is None
+        self._health = health or open_health(url, timeout_ms=timeout_ms, read_timeout_ms=read_timeout_ms)
 
     def key(self, *parts: str) -> bytes:
         """Return a key: ``{prefix}:part:part``.
@@ -67,24 +72,30 @@ class RedisConnection:
         return (self._prefix + ":".join(parts)).encode()
 
     @contextmanager
-    def asking(self, purpose: str) -> Iterator[redis.Redis]:
+    def asking(self, purpose: str, *, is_hurried: bool = False) -> Iterator[redis.Redis]:
         """Lend the client, and turn what goes wrong into one kind of error.
 
         Args:
             purpose: What fails if Redis does: ``event log cannot be written``.
+            is_hurried: Whether requests wait for this, so that it must not take long.
 
         Raises:
             StateError: If Redis cannot be reached in time or refuses; never with what was sent.
         """
-        if self._hangs and not self._answers_again():
-            raise StateError(f"{purpose}: Redis {self.name} did not answer within {self._timeout_s:g} s, nor since")
+        patience_s = self._hurry_s if is_hurried else self.timeout_s
+        if self._health.is_silent(is_hurried=is_hurried):
+            raise StateError(f"{purpose}: Redis {self.name} did not answer within {patience_s:g} s, nor since")
+        asked_at = time.monotonic()
         try:
-            yield self._client
+            yield self._hurried if is_hurried else self._client
         except redis.TimeoutError:
-            self._hangs, self._ask_again_at = True, time.monotonic() + _PROBE_PAUSE_S
-            raise StateError(f"{purpose}: Redis {self.name} did not answer within {self._timeout_s:g} s") from None
+            self._health.say_silent(asked_at)
+            raise StateError(f"{purpose}: Redis {self.name} did not answer within {patience_s:g} s") from None
         except redis.RedisError as error:
-            raise StateError(f"{purpose}: Redis {self.name}: {_without_arguments(str(error))}") from None
+            reason = _without_arguments(str(error))
+            if isinstance(error, redis.ConnectionError):
+                self._health.say_refused(asked_at, reason)
+            raise StateError(f"{purpose}: Redis {self.name}: {reason}") from None
 
     def check(self, *, durability: Durability | None) -> None:
         """Refuse a Redis that would lose what it was given.
@@ -137,19 +148,9 @@ class RedisConnection:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-        self._short.close()
-
-    def _answers_again(self) -> bool:
-        now = time.monotonic()
-        if now < self._ask_again_at:
-            return False
-        self._ask_again_at = now + _PROBE_PAUSE_S
-        try:
-            self._short.ping()
-        except redis.RedisError:
-            return False
-        self._hangs = False
-        return True
+        self._hurried.close()
+        if self._own_health:
+            self._health.close()
 
     def _check_configuration(self, client: Any, needed: dict[str, tuple[str, ...]]) -> None:
         try:
@@ -168,14 +169,43 @@ class RedisConnection:
                 )
 
 
-def _client(url: str, timeout_s: float) -> redis.Redis:
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,  # with 3, redis-py does not look whether a connection from the pool is still open
+def open_health(url: str, *, timeout_ms: int, read_timeout_ms: int | None = None) -> RedisHealth:
+    """Return what is to be shared by the connections of a process to one Redis.
+
+    Args:
+        url: As of the connections, and so are the others.
+        timeout_ms: Longest wait of a write.
+        read_timeout_ms: Longest wait of a read.
+
+    Raises:
+        ConfigurationError: If the URL cannot be read.
+    """
+    patience_s, hurry_s = timeout_ms / 1000, min(timeout_ms, read_timeout_ms or timeout_ms) / 1000
+    return RedisHealth(
+        _without_password(url),
+        hurried=_client(url, hurry_s),
+        patient=_client(url, min(_PROBE_S, patience_s)),
+        hurry_s=hurry_s,
+        patience_s=patience_s,
     )
+
+
+def _client(url: str, timeout_s: float) -> redis.Redis:
+    try:
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,  # with 3, redis-py does not look whether a connection from the pool is still open
+        )
+        client.connection_pool.make_connection()  # opens nothing, but reads all of the address
+    except (ValueError, TypeError):
+        raise ConfigurationError(
+            f"redis_url cannot be read ({_without_password(url)}): expected "
+            f"redis://[user:password@]host[:port][/number], rediss://... or unix:///path"
+        ) from None
+    return client
 
 
 def _without_arguments(text: str) -> str:

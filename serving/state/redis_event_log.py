@@ -142,6 +142,20 @@ class RedisEventLog:
                     return 0
                 raise
 
+    def wait(self, *, after: int, longest_s: float) -> None:
+        """Wait until there is an event after a place, or until that takes too long.
+
+        Args:
+            after: The place.
+            longest_s: How long to wait, seconds; never longer than half the patience for an answer.
+
+        Raises:
+            StateError: If the log cannot be read.
+        """
+        wait_ms = max(1, round(min(longest_s, self._redis.timeout_s / 2) * 1000))
+        with self._redis.asking("event log cannot be read") as client:
+            client.xread({self.key: f"0-{after}"}, count=1, block=wait_ms)
+
     def trimmed_seq(self) -> int:
         """Return the place up to which events have left the log, 0 if none have.
 

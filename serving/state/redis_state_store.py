@@ -100,11 +100,11 @@ class RedisStateStore:
             StateError: As ``catch_up``; also if what the log held has been trimmed. The state is as before then.
         """
         self._build()
-        return self.position()
+        return self._position(is_hurried=False)
 
     def position(self) -> Position:
         """Return how far the state has come; one round trip."""
-        return self._reading(lambda client, tables: (self._standing(client, tables), None))[0].position
+        return self._position(is_hurried=True)
 
     def read_user(self, user_id: str) -> tuple[Position, bytes | None]:
         """Return a viewer's record as stored, None if nothing is known, and how far the state had come then.
@@ -114,7 +114,7 @@ class RedisStateStore:
         while True:
             tables = self._tables
             keys = [self._generations.live_key, tables.position_key, tables.user_key(user_id)]
-            with self._redis.asking("state cannot be read") as client:
+            with self._redis.asking("state cannot be read", is_hurried=True) as client:
                 live, packed_position, packed = client.mget(keys)
             if live == tables.name:
                 return tables.standing(live, packed_position).position, packed
@@ -126,11 +126,11 @@ class RedisStateStore:
 
     def read_changes(self, since: Position) -> CatalogueRecords | None:
         """Return what has changed of rooms and products, None if that cannot be told any more."""
-        return self._reading(lambda client, tables: tables.changes(client, since))[1]
+        return self._reading(lambda client, tables: tables.changes(client, since), is_hurried=True)[1]
 
     def read_moments(self, since: Position | None) -> MomentRecords:
         """Return what goes on in live rooms in which something was counted after ``since``."""
-        return self._reading(lambda client, tables: tables.moments(client, since))[1]
+        return self._reading(lambda client, tables: tables.moments(client, since), is_hurried=since is not None)[1]
 
     def erase_user(self, user_id: str) -> Erased:
         """Remove what is known of a viewer, after the log forgot them, and have Redis rewrite its file.
@@ -267,15 +267,21 @@ class RedisStateStore:
         user = unpack_user(packed)
         return Erased(len(user.events), len(user.follows), sum(map(len, user.refused.values())))
 
-    def _reading(self, read: Callable[[Any, RedisTables], tuple[Standing, T]]) -> tuple[Standing, T]:
+    def _reading(
+        self, read: Callable[[Any, RedisTables], tuple[Standing, T]], *, is_hurried: bool = False
+    ) -> tuple[Standing, T]:
         """Read from the live generation; again if it was replaced meanwhile."""
         while True:
             tables = self._tables
-            with self._redis.asking("state cannot be read") as client:
+            with self._redis.asking("state cannot be read", is_hurried=is_hurried) as client:
                 standing, found = read(client, tables)
             if standing.owner == tables.generation:
                 return standing, found
             self._tables = self._generations.live()
+
+    def _position(self, *, is_hurried: bool) -> Position:
+        read = self._reading(lambda client, tables: (self._standing(client, tables), None), is_hurried=is_hurried)
+        return read[0].position
 
     def _owned(self, tables: RedisTables) -> Standing:
         with self._redis.asking("state cannot be read") as client:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ from serving.state.redis_connection import RedisConnection
 from serving.state.state_store import CatalogueRecords, MomentRecords, Position
 
 _FIELDS_AT_ONCE = 1_000
+_CHANGES_AT_ONCE = 100
 
 
 class Standing(NamedTuple):
@@ -210,23 +212,32 @@ class RedisTables:
         return self.standing(*client.mget(self.owner, self.position_key)), found
 
     def changes(self, client: redis.Redis, since: Position) -> tuple[Standing, CatalogueRecords | None]:
-        """Read what has changed of the catalogue, None if the feed no longer says all of it."""
-        pipeline = client.pipeline(transaction=True)
-        pipeline.mget(self.owner, self.position_key)
-        pipeline.xrange(self._changes, count=1)
-        pipeline.xrange(self._changes, min=f"{since.catalogue_seq + 1}-0")
-        keys, oldest, rows = pipeline.execute()
-        standing = self.standing(*keys)
-        position = standing.position
-        if since == position:
-            return standing, CatalogueRecords(position, {}, {})
-        told_since = int(oldest[0][0].partition(b"-")[0]) if oldest else 0
-        if since.generation != position.generation or not told_since <= since.catalogue_seq <= position.catalogue_seq:
-            return standing, None
-        found = CatalogueRecords(position, {}, {})
-        for _, fields in rows:
-            lay_over(found, self._decode_change(fields[b"change"]))
-        return standing, found
+        """Read what has changed of the catalogue, None if the feed no longer says all of it.
+
+        Much is read in pieces, so that no answer is long in coming. The feed is only ever added to, so the pieces
+        together are what one answer would have been at the instant of the last.
+        """
+        found = CatalogueRecords(since, {}, {})
+        read_to, begin = (since.catalogue_seq, inf), f"{since.catalogue_seq + 1}-0"
+        while True:
+            pipeline = client.pipeline(transaction=True)
+            pipeline.mget(self.owner, self.position_key)
+            pipeline.xrange(self._changes, count=1)
+            pipeline.xrange(self._changes, min=begin, count=_CHANGES_AT_ONCE)
+            keys, oldest, rows = pipeline.execute()
+            standing = self.standing(*keys)
+            position = standing.position
+            if since == position:
+                return standing, found
+            told_since = _place(oldest[0][0]) if oldest else (0, 0)
+            is_whole = told_since <= read_to and since.catalogue_seq <= position.catalogue_seq
+            if since.generation != position.generation or not is_whole:
+                return standing, None
+            for _, fields in rows:
+                lay_over(found, self._decode_change(fields[b"change"]))
+            if len(rows) < _CHANGES_AT_ONCE:
+                return standing, found._replace(position=position)
+            read_to, begin = _place(rows[-1][0]), f"({rows[-1][0].decode()}"
 
     def moments(self, client: redis.Redis, since: Position | None) -> tuple[Standing, MomentRecords]:
         """Read the moments counted after ``since``."""
@@ -251,6 +262,11 @@ class RedisTables:
 
     def _listings(self, room_id: str) -> bytes:
         return self._listings_of + room_id.encode()
+
+
+def _place(change_id: bytes) -> tuple[int, float]:
+    seq, _, nth = change_id.partition(b"-")
+    return int(seq), int(nth)
 
 
 def _decoded(ids: Iterable[str], packed: Iterable[bytes | None], decode: Any) -> Iterable[tuple[str, Any]]:

@@ -45,7 +45,7 @@ def rooms(endpoint: Endpoint) -> set[str]:
 def test_a_read_that_is_under_way_does_not_hide_what_is_posted_meanwhile(play: Play) -> None:
     async def scene(endpoint: Endpoint) -> None:
         await endpoint.post(opening())
-        under_way = endpoint._log._connection.execute("SELECT seq FROM events")
+        under_way = endpoint._opened.log._connection.execute("SELECT seq FROM events")
         under_way.fetchone()
         ended = event("room_end", room_id="tool-room") | {"received_at_ms": NOW_MS}
         assert endpoint._writer.post([ended]).result(5) == ["accepted"]
