@@ -244,7 +244,11 @@ def _serve(settings: Settings) -> int:
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, namespace=APPLICATION)
+        # a cluster that happens to run on this machine is not ours to change, unless the environment names it
+        address = os.environ.get("RAY_ADDRESS", "local")
+        ray.init(
+            address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, namespace=APPLICATION
+        )
         _on_signals(lambda *_: stop.set())  # once more: Ray has put a handler of its own on SIGTERM
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(
