@@ -90,10 +90,10 @@ def build_offline(accepted: list[dict[str, Any]]) -> History:
 
 def build_online(accepted: list[dict[str, Any]], data: st.DataObject) -> dict[str, History]:
     """What serving does: event after event as they arrive, in posts of any size, from the state."""
+    size = data.draw(st.integers(1, 20))  # drawing may end the example, so it comes before anything is open
     with tempfile.TemporaryDirectory() as folder:
         log = SqliteEventLog(Path(folder) / "events.sqlite")
         store = LmdbStateStore(Path(folder) / "state", log, history_limit=HISTORY_LIMIT, map_bytes=1 << 24)
-        size = data.draw(st.integers(1, 20))
         for place in range(0, len(accepted), size):
             log.append([{k: v for k, v in event.items() if v is not None} for event in accepted[place : place + size]])
             store.catch_up()
