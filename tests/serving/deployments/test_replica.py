@@ -1,10 +1,12 @@
 """A replica without Ray around it: when it asks to be replaced."""
 
+import contextlib
 import gc
 import logging
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,13 +47,20 @@ def test_a_replica_outlives_its_redis_and_is_ready_again_as_soon_as_it_is_back(
         files = {"registry": str(registry_path), "data": str(tmp_path / "serving")}
         replica = Replica(given | files | {"port": port})
         probe = f"http://127.0.0.1:{port}/readyz"
-        assert httpx.get(probe).status_code == 200
+
+        def wait_for(status: int) -> None:
+            give_up_at = time.monotonic() + 1.0  # Redis is asked beside the requests
+            while httpx.get(probe).status_code != status:
+                assert time.monotonic() < give_up_at
+                time.sleep(0.02)
+
+        wait_for(200)
         server.kill()
         replica.check_health()
-        assert httpx.get(probe).status_code == 503
+        wait_for(503)
         server.start()
         replica.check_health()
-        assert httpx.get(probe).status_code == 200
+        wait_for(200)
         del replica
 
 
@@ -70,3 +79,31 @@ def test_a_replica_whose_listener_has_ended_asks_to_be_replaced(tmp_path: Path, 
     with pytest.raises(RuntimeError, match="the listener has ended"):
         replica.check_health()
     del replica
+
+
+def test_of_replicas_that_stop_together_one_says_so_and_goes_on_answering(
+    tmp_path: Path, registry_path: Path, port: int
+) -> None:
+    files = {"registry": str(registry_path), "data": str(tmp_path / "serving")}
+    replicas = [Replica(files | {"port": port, "leave_s": 1.0, "drain_s": 0.0}) for _ in range(2)]
+    stopping = [threading.Thread(target=each.__del__) for each in replicas]
+    for each in stopping:
+        each.start()
+    statuses = []
+    while any(each.is_alive() for each in stopping):
+        with contextlib.suppress(httpx.TransportError):
+            statuses.append(httpx.get(f"http://127.0.0.1:{port}/readyz").status_code)
+    assert 503 in statuses
+
+
+def test_a_replica_that_stops_while_another_goes_on_says_nothing(
+    tmp_path: Path, registry_path: Path, port: int
+) -> None:
+    files = {"registry": str(registry_path), "data": str(tmp_path / "serving")}
+    first, second = (Replica(files | {"port": port, "leave_s": 60.0, "drain_s": 0.0}) for _ in range(2))
+    started = time.monotonic()
+    del first
+    assert time.monotonic() - started < 30
+    assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+    second._leave_s = 0.0
+    del second
