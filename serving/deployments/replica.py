@@ -48,6 +48,7 @@ class Replica:
         gc.freeze()
         gc.set_threshold(_YOUNG_OBJECTS, 20, 100)
         self._listener.start()
+        self._shared.begin_accepting()
 
     def check_health(self) -> None:
         """Tell Ray to replace this replica when another one in its place would do better.
@@ -72,8 +73,9 @@ class Replica:
     def __del__(self) -> None:
         """Answer what was asked, then stop: Ray calls this when a replica is to go."""
         if hasattr(self, "_listener"):
-            if self._leave_s and not self._shared.is_held_by_others():
+            if not self._shared.end_accepting() and self._leave_s:
                 self._application.is_leaving = True
                 time.sleep(self._leave_s)
             self._listener.stop(drain_s=self._drain_s)
             self._shared.close()
+            del self._listener  # Ray calls this, and so does the interpreter

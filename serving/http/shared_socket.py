@@ -6,11 +6,11 @@ socket there is one queue, and whoever is free takes the next connection from it
 """
 
 import contextlib
+import fcntl
 import os
 import socket
 import struct
 import threading
-from pathlib import Path
 from typing import Final, Self
 
 _BACKLOG: Final = 4096
@@ -22,9 +22,13 @@ class SharedSocket:
     """The listening socket of one address, and the readiness to hand it to the next replica.
 
     The first replica opens it; later ones get it through an abstract Unix socket, from which the kernel lets nobody
-    outside this machine's network namespace read, and which gives to processes of the same user only. When the giver
-    dies, another holder becomes the giver within a second. Should nobody give, a replica opens a socket of its own on
-    the same port: then the kernel shares connections out among the two.
+    outside this machine's network namespace read, and both sides of which are of the same user. When the giver dies,
+    another holder becomes the giver within a second. Should nobody give, a replica opens a socket of its own on the
+    same port: then the kernel shares connections out among the two.
+
+    With the socket goes a file in memory that everybody who accepts from it holds a shared lock on. So who stops to
+    accept knows whether others go on: one that holds the socket but is stopping itself does not count, and of several
+    that stop in the same moment one is the last. Whoever is killed lets go of its lock.
 
     Args:
         host: Address to listen on, IPv4 or IPv6.
@@ -40,11 +44,15 @@ class SharedSocket:
         self._name = f"\0roomrec-listener-{os.getuid()}-{host}-{port}"
         self._closed = threading.Event()
         self._giver: socket.socket | None = self._offer()
-        received = None if opened or self._giver else self._receive()
+        received = None if opened or self._giver else self._receive(_address(host, port))
         self.is_own = received is None
         """Whether this process opened the socket itself"""
         try:
-            self.socket = opened or received or _listen(host, port)
+            if received is None:
+                self.socket = opened or _listen(host, port)
+                self._roll = os.memfd_create("roomrec-accepting")
+            else:
+                self.socket, self._roll = received
         except OSError:
             if self._giver is not None:
                 self._giver.close()
@@ -52,16 +60,22 @@ class SharedSocket:
         self._thread = threading.Thread(target=self._give, name="shared-socket", daemon=True)
         self._thread.start()
 
-    def is_held_by_others(self) -> bool:
-        """Return whether another process of this user holds the socket too; takes some milliseconds."""
-        inode, own = os.fstat(self.socket.fileno()).st_ino, str(os.getpid())
-        for process in Path("/proc").glob("[0-9]*"):
-            if process.name != own:
-                with contextlib.suppress(OSError):  # it has ended, or is another user's
-                    for descriptor in os.listdir(process / "fd"):
-                        with contextlib.suppress(OSError):
-                            if os.readlink(process / "fd" / descriptor) == f"socket:[{inode}]":
-                                return True
+    def begin_accepting(self) -> None:
+        """Count among those who accept connections."""
+        fcntl.flock(self._roll, fcntl.LOCK_SH)
+
+    def end_accepting(self) -> bool:
+        """Count no more among those who accept connections.
+
+        Returns:
+            Whether others still accept from this socket.
+        """
+        try:
+            # lets go of the shared lock, whether or not nobody else has one
+            fcntl.flock(self._roll, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._roll, fcntl.LOCK_UN)
         return False
 
     def close(self) -> None:
@@ -72,6 +86,7 @@ class SharedSocket:
                 self._giver.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self.socket.close()
+        os.close(self._roll)
 
     def __enter__(self) -> Self:
         return self
@@ -89,15 +104,28 @@ class SharedSocket:
         giver.listen()
         return giver
 
-    def _receive(self) -> socket.socket | None:
+    def _receive(self, address: tuple[str, int]) -> tuple[socket.socket, int] | None:
+        """Return the socket and the file of those who accept, None if nobody of this user gives this address."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as taker:
             taker.settimeout(_TIMEOUT_S)
             try:
                 taker.connect(self._name)
-                _, descriptors, _, _ = socket.recv_fds(taker, 1, 1)
+                if _user_of(taker) != os.getuid():
+                    return None
+                _, descriptors, _, _ = socket.recv_fds(taker, 1, 2)
             except OSError:
                 return None
-        return socket.socket(fileno=descriptors[0]) if descriptors else None
+        try:
+            if len(descriptors) == 2 and _listens_on(descriptors[0], address):
+                # opened once more, since a lock belongs to whoever opened the file
+                roll = os.open(f"/proc/self/fd/{descriptors[1]}", os.O_RDONLY | os.O_CLOEXEC)
+                return socket.socket(fileno=os.dup(descriptors[0])), roll
+        except OSError:
+            return None
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return None
 
     def _give(self) -> None:
         while not self._closed.is_set():
@@ -112,7 +140,7 @@ class SharedSocket:
             with taker, contextlib.suppress(OSError):
                 taker.settimeout(_TIMEOUT_S)
                 if _user_of(taker) == os.getuid():
-                    socket.send_fds(taker, [b"s"], [self.socket.fileno()])
+                    socket.send_fds(taker, [b"s"], [self.socket.fileno(), self._roll])
         if self._giver is not None:
             self._giver.close()
 
@@ -121,6 +149,22 @@ def _user_of(peer: socket.socket) -> int:
     """Return the user id of the process at the other end of a Unix socket."""
     _, user_id, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return int(user_id)
+
+
+def _address(host: str, port: int) -> tuple[str, int]:
+    """Return what the kernel calls an address that is listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.getaddrinfo(host or None, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return str(found[0][4][0]), int(found[0][4][1])
+
+
+def _listens_on(descriptor: int, address: tuple[str, int]) -> bool:
+    with socket.socket(fileno=os.dup(descriptor)) as given:
+        return (
+            given.family in (socket.AF_INET, socket.AF_INET6)
+            and given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+            and given.getsockname()[:2] == address
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:
