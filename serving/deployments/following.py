@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import time
 
 from roomrec.errors import BundleError, RegistryUnavailableError
 from serving.deployments.models import ServingModels
 from serving.deployments.shadow import EVERY_S
 
+_CATCH_UP_S = 0.02
 _LOG = logging.getLogger(__name__)
 
 
@@ -26,7 +28,7 @@ class ModelFollower:
 
     def start(self) -> None:
         """Begin, in the running event loop."""
-        self._tasks = [asyncio.create_task(work()) for work in (self._follow_registry, self._compare)]
+        self._tasks = [asyncio.create_task(work()) for work in (self._follow_registry, self._catch_up, self._compare)]
 
     async def close(self) -> None:
         """Stop."""
@@ -53,6 +55,17 @@ class ModelFollower:
                 _LOG.error("%s", error)
             except Exception:
                 _LOG.exception("following the registry failed")
+
+    async def _catch_up(self) -> None:
+        while True:
+            await asyncio.sleep(_CATCH_UP_S)
+            try:
+                began = time.monotonic()
+                while self._models.catch_up():
+                    await asyncio.sleep(time.monotonic() - began)  # half of the time is for the requests
+                    began = time.monotonic()
+            except Exception:
+                _LOG.exception("what is new could not be encoded")
 
     async def _compare(self) -> None:
         while True:

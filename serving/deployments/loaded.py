@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Collection, Iterable
-from itertools import islice
 from typing import Any, Final
 
+from serving.deployments.backlog import Backlog
 from serving.deployments.breaker import Breaker
 from serving.deployments.recommender import CHAMPION
 from serving.deployments.serving_model import ServingModel
-from serving.state.live_catalogue import LiveCatalogue
+from serving.state.live_catalogue import Changes, LiveCatalogue
 
 CHALLENGER: Final = "challenger"
 """The variant that answers a share of the viewers."""
@@ -25,13 +25,13 @@ class Loaded:
     Args:
         model: The model.
         breaker: Says when it has failed too often.
-        stale: Rooms that have changed and that the model has not followed yet.
+        backlog: What has changed and the model has not followed yet.
     """
 
-    def __init__(self, model: ServingModel, breaker: Breaker, stale: set[str]) -> None:
+    def __init__(self, model: ServingModel, breaker: Breaker, backlog: Backlog) -> None:
         self.model = model
         self.breaker = breaker
-        self.stale = stale
+        self.backlog = backlog
         self.variant = CHAMPION
         self.answered = 0
         self.failed = 0
@@ -41,12 +41,20 @@ class Loaded:
         """Its name in the registry."""
         return self.model.version
 
-    def catch_up(self, catalogue: LiveCatalogue, *, at_most: int | None = None) -> None:
-        """Follow rooms that changed while the model was not at work."""
-        room_ids = list(islice(self.stale, at_most))
-        self.stale.difference_update(room_ids)
+    def note(self, catalogue: LiveCatalogue, changes: Changes) -> None:
+        """Let go of what is no longer there, at once; what is new or has changed waits for ``catch_up``."""
+        self.model.drop(catalogue, room_ids=changes.room_ids, product_ids=changes.product_ids)
+        self.backlog.add(catalogue, changes)
+
+    def settle(self, catalogue: LiveCatalogue) -> None:
+        """Let go of what has gone while the model only noted which rooms changed."""
+        self.model.drop(catalogue, room_ids=self.backlog.room_ids, product_ids=None)
+
+    def catch_up(self, catalogue: LiveCatalogue) -> None:
+        """Follow some of what waits, the newest first: ``AT_ONCE`` rooms and products."""
+        room_ids, product_ids = self.backlog.take(catalogue)
         if room_ids:
-            follow_or_skip(self.model, catalogue, room_ids)
+            follow_or_skip(self.model, catalogue, room_ids, product_ids)
 
     def describe(self) -> dict[str, Any]:
         """Say what it is and how it does."""

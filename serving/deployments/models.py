@@ -13,8 +13,9 @@ from typing import Any, Final
 from roomrec.bundle import InUse, Registry
 from roomrec.errors import RegistryUnavailableError
 from roomrec.policy.assignment import is_assigned
+from serving.deployments.backlog import Backlog
 from serving.deployments.breaker import Breaker
-from serving.deployments.loaded import CHALLENGER, PREVIOUS, Loaded, follow_or_skip
+from serving.deployments.loaded import CHALLENGER, PREVIOUS, Loaded
 from serving.deployments.loading import Asked, ModelLoader, in_use_at_start
 from serving.deployments.recommender import CHAMPION, Query, Recommender
 from serving.deployments.registry_reader import RegistryReader
@@ -28,7 +29,6 @@ _LOG = logging.getLogger(__name__)
 _NOTHING: Final = InUse(None, None, 0.0)
 _ASKED_LATELY: Final = 128
 _CAUGHT_UP_ROOMS: Final = 16
-_CAUGHT_UP_ON_STANDBY: Final = 64
 _FAILED_LOAD_AGAIN_S: Final = 30.0
 _BY_THE_MODEL: Final = (None, "sequence_only", "fewer_than_k")
 
@@ -73,7 +73,7 @@ class ServingModels:
         self.reader = RegistryReader(registry)
         self._share = 0.0
         self._asked: deque[Asked] = deque(maxlen=_ASKED_LATELY)
-        self._standing_by: list[set[str]] = []
+        self._loading: list[Backlog] = []
         self._forgotten_while_loading: set[str] = set()
         self._load_again_at: dict[str, float] = {}
         self._versions: list[str] = []
@@ -127,12 +127,24 @@ class ServingModels:
             self.shadow.forget(user_id)
 
     def follow(self, changes: Changes) -> None:
-        """Bring models at work up to date, and note for the others what has changed."""
-        for stale in self._standing_by:
-            stale |= changes.room_ids
-        for loaded in (self.champion, self.challenger):
+        """Let no model show what is gone, and bring those at work up to date as far as that is quick.
+
+        What a usual post changes is known to the next request; the rest waits for ``catch_up``.
+        """
+        for backlog in self._loading:
+            backlog.add(self._catalogue, changes)
+        for loaded in (self.champion, self.challenger, self.previous):
             if loaded is not None:
-                follow_or_skip(loaded.model, self._catalogue, changes.room_ids, changes.product_ids)
+                loaded.note(self._catalogue, changes)
+        self.catch_up()
+
+    def catch_up(self) -> bool:
+        """Let models at work follow some of what has changed, and say whether more is waiting."""
+        at_work = [self.champion, self.challenger, self.previous if self.falls_back else None]
+        for loaded in at_work:
+            if loaded is not None:
+                loaded.catch_up(self._catalogue)
+        return any(loaded is not None and len(loaded.backlog) for loaded in at_work)
 
     def load_first(self, *, must_load: bool) -> None:
         """Load the champion, and a challenger with a share, before there are requests.
@@ -171,7 +183,7 @@ class ServingModels:
     def _load_at_once(self, version: str) -> Loaded:
         model = self._loader.open(version, gently=False)
         self._loader.follow(model, self._catalogue, self._catalogue.rooms.keys(), gently=False)
-        return self._loaded(model, set())
+        return self._loaded(model, Backlog())
 
     def close_threads(self) -> None:
         """Let go of the threads."""
@@ -192,8 +204,8 @@ class ServingModels:
         for loaded in (self.champion, self.challenger, self.previous):
             if loaded is not None and loaded.version == version:
                 return loaded
-        stale: set[str] = set()
-        self._standing_by.append(stale)
+        backlog = Backlog()
+        self._loading.append(backlog)
         loop = asyncio.get_running_loop()
         try:
             self._forgotten_while_loading.clear()
@@ -201,18 +213,17 @@ class ServingModels:
             model = await loop.run_in_executor(
                 self._loads, lambda: self._loader.load(version, copied, asked, strict=strict)
             )
-            while len(stale) > _CAUGHT_UP_ROOMS:
-                room_ids, copied = set(stale), self._catalogue.copy()
-                stale -= room_ids
+            while len(backlog) > _CAUGHT_UP_ROOMS:
+                room_ids, copied = backlog.take_rooms(), self._catalogue.copy()
                 await loop.run_in_executor(self._loads, self._loader.follow, model, copied, room_ids)
             await self._recommender.prepare(model)
             for user_id in self._forgotten_while_loading:
                 model.encoders.viewers.forget(user_id)
             self._forgotten_while_loading.clear()
         except BaseException:
-            self._stand_by_no_more(stale)
+            self._is_loaded(backlog)
             raise
-        return self._loaded(model, stale)
+        return self._loaded(model, backlog)
 
     async def apply(self, in_use: InUse, *, candidate: Loaded | None = None) -> None:
         """Swap models until they are those in use; requests go on meanwhile. Only with ``changing`` held.
@@ -244,7 +255,7 @@ class ServingModels:
     def discard(self, candidate: Loaded) -> None:
         """Let go of a version that was obtained, unless it is at work or stands by."""
         if candidate not in (self.champion, self.challenger, self.previous):
-            self._stand_by_no_more(candidate.stale)
+            self._is_loaded(candidate.backlog)
 
     @property
     def falls_back(self) -> bool:
@@ -282,7 +293,7 @@ class ServingModels:
     def catch_up_previous(self) -> None:
         """Let the version that stands by follow some of what changed."""
         if self.previous is not None:
-            self.previous.catch_up(self._catalogue, at_most=_CAUGHT_UP_ON_STANDBY)
+            self.previous.catch_up(self._catalogue)
 
     def compare_unseen(self) -> None:
         """Let a challenger that nobody sees answer a request beside the champion, if one waits."""
@@ -302,18 +313,15 @@ class ServingModels:
         return self.champion.version
 
     def _install_champion(self, loaded: Loaded) -> None:
-        before, previous = self.champion, self.previous
+        before, was_previous = self.champion, loaded is self.previous
         if loaded is self.challenger:
             self.challenger, self.shadow, self._share = None, None, 0.0
         self._put_to_work(loaded, CHAMPION)
         self.champion, self.previous = loaded, None
         self.load_failures.pop(CHAMPION, None)
-        if previous is not None:
-            self._stand_by_no_more(previous.stale)
         # whoever goes back leaves a version that was not good
-        if before is not None and loaded is not previous and self.settings.keep_previous:
+        if before is not None and not was_previous and self.settings.keep_previous:
             before.variant = PREVIOUS
-            self._standing_by.append(before.stale)
             self.previous = before
 
     def _install_challenger(self, loaded: Loaded | None, share: float) -> None:
@@ -330,17 +338,18 @@ class ServingModels:
         self.challenger, self._share = loaded, share
 
     def _put_to_work(self, loaded: Loaded, variant: str) -> None:
+        loaded.settle(self._catalogue)
         loaded.catch_up(self._catalogue)
-        self._stand_by_no_more(loaded.stale)
+        self._is_loaded(loaded.backlog)
         loaded.variant = variant
 
-    def _stand_by_no_more(self, stale: set[str]) -> None:
-        self._standing_by = [each for each in self._standing_by if each is not stale]
+    def _is_loaded(self, backlog: Backlog) -> None:
+        self._loading = [each for each in self._loading if each is not backlog]
 
-    def _loaded(self, model: ServingModel, stale: set[str]) -> Loaded:
+    def _loaded(self, model: ServingModel, backlog: Backlog) -> Loaded:
         settings = self.settings
         breaker = Breaker(most_failures=settings.model_failures, retry_s=settings.model_retry_ms / 1000)
-        return Loaded(model, breaker, stale)
+        return Loaded(model, breaker, backlog)
 
     async def _wanted(self, role: str, version: str, candidate: Loaded | None) -> Loaded | None:
         """Return a version others chose; one that cannot be loaded leaves everything as it was, and this is said."""

@@ -1,7 +1,7 @@
 """A bundle at work: encoders, and the vectors of everything that is live, kept up to date."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from serving.deployments.viewer_encoder import DEFAULT_CACHE_BYTES
 from serving.deployments.viewers import Viewer
 from serving.state.live_catalogue import LiveCatalogue
 from serving.state.records import PastEvent, UserRecord, user_history
+
+_ENCODED_WHEN_ASKED: Final = 16
 
 
 class ServingModel:
@@ -87,12 +89,10 @@ class ServingModel:
             shelf = self._shelves.pop(room_id, None)
             room = catalogue.rooms.get(room_id)
             if room is None:
-                self.rooms.remove(room_id)
-                self._encoded_rooms.pop(room_id, None)
-                self._seen_rooms.pop(room_id, None)
+                self._forget_room(room_id)
                 continue
             listed: Collection[str] = room.listings.keys()
-            touched = listed if product_ids is None else room.listings.keys() & product_ids
+            touched = listed if product_ids is None else listed_of(room, product_ids)
             products.update(touched)
             if shelf is not None and product_ids is not None:
                 shelves[room_id] = shelf, touched
@@ -117,14 +117,39 @@ class ServingModel:
             for product_id in self._product_vectors.keys() - catalogue.products.keys():
                 del self._product_vectors[product_id]
 
+    def drop(self, catalogue: LiveCatalogue, *, room_ids: Iterable[str], product_ids: Collection[str] | None) -> None:
+        """Forget rooms that have ended, and take off the shelves what cannot be bought any more; encodes nothing.
+
+        Args:
+            catalogue: What is live now.
+            room_ids: Rooms that may have changed.
+            product_ids: Products of which something may have changed; None for any.
+        """
+        for room_id in room_ids:
+            room = catalogue.rooms.get(room_id)
+            if room is None:
+                self._forget_room(room_id)
+            elif product_ids is None:
+                self._shelves.pop(room_id, None)
+            elif (shelf := self._shelves.get(room_id)) is not None:
+                for product_id in listed_of(room, product_ids):
+                    if not can_be_bought(room, catalogue.products, product_id):
+                        shelf.remove(product_id)
+
     def shelf(self, catalogue: LiveCatalogue, room_id: str) -> Shelf:
-        """Return the products that can be bought in a room now; filled when first asked for, then kept up to date."""
+        """Return the products that can be bought in a room now; filled when first asked for, then kept up to date.
+
+        Where many were listed at once, those without a vector wait until ``follow`` comes to them.
+        """
         shelf = self._shelves.get(room_id)
         if shelf is None:
             shelf = Shelf(embedding_dim=self.encoders.embedding_dim, popularity=self.product_popularity)
             if (room := catalogue.rooms.get(room_id)) is not None:
-                self._encode_products(catalogue, room.listings)
-                self._restock(shelf, catalogue, room_id, room.listings)
+                bare = room.listings.keys() - self._product_vectors.keys() - self._known_row.keys()
+                if len(bare) <= _ENCODED_WHEN_ASKED:
+                    self._encode_products(catalogue, room.listings)
+                    bare = set()
+                self._restock(shelf, catalogue, room_id, room.listings.keys() - bare)
                 self._shelves[room_id] = shelf
         return shelf
 
@@ -146,6 +171,12 @@ class ServingModel:
         """Return a product's category as training knew it."""
         row = self._known_row.get(product_id)
         return None if row is None else self._known_category[row]
+
+    def _forget_room(self, room_id: str) -> None:
+        self.rooms.remove(room_id)
+        self._encoded_rooms.pop(room_id, None)
+        self._seen_rooms.pop(room_id, None)
+        self._shelves.pop(room_id, None)
 
     def _product_vector(self, product_id: str) -> npt.NDArray[np.float32]:
         row = self._known_row.get(product_id)
@@ -206,6 +237,14 @@ class ServingModel:
                 raise BundleError(f"version {self.version}: {name}_vector has shape {vector.shape}, expected ({dim},)")
             if not np.isfinite(vector).all():
                 raise BundleError(f"version {self.version}: {name}_vector holds numbers that are not finite")
+
+
+def listed_of(room: RoomRecord, product_ids: Collection[str]) -> set[str]:
+    """Return which of these products a room lists or has listed, by a pass over the shorter of both."""
+    few, many = room.listings, product_ids
+    if len(few) > len(many):
+        return {each for each in many if each in few}
+    return {each for each in few if each in many}
 
 
 def _finite(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

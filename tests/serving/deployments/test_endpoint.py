@@ -127,3 +127,70 @@ def test_a_replica_that_restarts_on_a_damaged_champion_shows_what_is_popular(
             await endpoint.close()
 
     asyncio.run(scene())
+
+
+def test_many_rooms_at_once_are_encoded_between_requests_and_one_more_at_once(play: Play) -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        model = endpoint.model
+        assert model is not None
+        await endpoint.start()
+        await endpoint.post([start(f"r{nth}", "mia") for nth in range(1_000)])
+        assert len(model.rooms) == 64
+        assert len(endpoint.catalogue.rooms) == 1_000
+        await endpoint.post([start("one-more", "mia")])
+        assert "one-more" in model.rooms
+        waiting = [f"r{nth}" for nth in range(1_000) if f"r{nth}" not in model.rooms]
+        assert len(waiting) > 500
+        ended = waiting[::2]
+        await endpoint.post([event("room_end", room_id=room_id) for room_id in [*ended, "one-more"]])
+        assert "one-more" not in model.rooms
+        for _ in range(100):
+            assert not set(ended) & set(model.rooms.ids)
+            if len(model.rooms) == 1_000 - len(ended):
+                break
+            await asyncio.sleep(0.01)
+        assert set(model.rooms.ids) == endpoint.catalogue.rooms.keys()
+
+    play(scene)
+
+
+def test_many_products_at_once_are_encoded_between_requests_and_what_is_sold_out_goes_at_once(play: Play) -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        model = endpoint.model
+        assert model is not None
+        await endpoint.start()
+        await endpoint.post(opening())
+        query = Query("u1", "room_products", 1_000, room_id="tool-room")
+        await endpoint.post([enter("u1", "tool-room", "tom")])
+        shown = [item["product_id"] for item in endpoint.recommend(query).items]
+        assert shown == ["drill"]
+        names = [f"p{nth}" for nth in range(600)]
+        await endpoint.post([event("product_listed", room_id="tool-room", product_id=name) for name in names])
+        shown = [item["product_id"] for item in endpoint.recommend(query).items]
+        assert 60 < len(shown) < 500
+        assert "drill" in shown
+        gone = ["drill", *names[::3]]
+        await endpoint.post([event("stock_changed", product_id=name, stock=0) for name in gone])
+        for _ in range(100):
+            shown = [item["product_id"] for item in endpoint.recommend(query).items]
+            assert not set(gone) & set(shown)
+            if len(shown) == 400:
+                break
+            await asyncio.sleep(0.01)
+        assert sorted(shown) == sorted(set(names) - set(gone))
+
+    play(scene)
+
+
+def test_a_shelf_that_is_asked_for_first_while_much_waits_fills_up(play: Play) -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        await endpoint.start()
+        names = [f"p{nth}" for nth in range(600)]
+        await endpoint.post([start("r1", "mia"), enter("u1", "r1", "mia")])
+        await endpoint.post([event("product_listed", room_id="r1", product_id=name) for name in names])
+        query = Query("u1", "room_products", 1_000, room_id="r1")
+        assert 0 < len(endpoint.recommend(query).items) < 600
+        await asyncio.sleep(1.0)
+        assert {item["product_id"] for item in endpoint.recommend(query).items} == set(names)
+
+    play(scene)
