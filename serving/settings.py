@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         max_wait_ms: How long a request may wait for its turn; when the next would wait longer, it is refused with 503.
         leave_s: How long the last replica of a machine that is to stop says so on ``/readyz`` and goes on answering, so
             that a load balancer stops sending before nobody listens.
+        max_post_wait_ms: The same for reports of events, which wait for one another, and longer.
         drain_s: How long a replica that is to stop waits for clients that keep a silent connection.
         allow_no_model: Whether to answer with what is popular while there is no champion.
         history_limit: Most events remembered for a viewer; at least the model's ``max_sequence_length``.
@@ -102,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     downscale_delay_s: float = 300.0
     cpus_per_replica: float = 0.0
     max_wait_ms: float = 15.0
+    max_post_wait_ms: float = 500.0
     leave_s: float = 0.0
     drain_s: float = 2.0
     allow_no_model: bool = False
@@ -161,7 +163,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in _AT_LEAST_ONE:
             if getattr(settings, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, received {getattr(settings, name)}")
-        for name in ("target_ongoing_requests", "max_wait_ms"):
+        for name in ("target_ongoing_requests", "max_wait_ms", "max_post_wait_ms"):
             if getattr(settings, name) <= 0:
                 raise ConfigurationError(f"{name} must be above 0, received {getattr(settings, name)}")
         for name in _NOT_NEGATIVE:

@@ -26,6 +26,7 @@ EVENTS: Final = "/v1/events"
 
 _ALIVE: Final = Answer(200, orjson.dumps({"status": "alive"}))
 _READY: Final = Answer(200, orjson.dumps({"status": "ready"}))
+_TOO_MANY_POSTS: Final = problem(503, "too many reports of events are waiting", (b"retry-after", b"1"))
 _MAX_OTHER_BODY_BYTES: Final = 64 << 10
 _OBSERVE_S: Final = 1.0
 
@@ -85,6 +86,9 @@ class RoomRecApplication:
             case "POST", "/v1/recommendations":
                 return self._recommend(request, is_pressed)
             case "POST", "/v1/events":
+                if self._endpoint.turns.foretold_s * 1000 > self._endpoint.settings.max_post_wait_ms:
+                    self._metrics.count_request(EVENTS, _TOO_MANY_POSTS.status, 0.0)
+                    return _TOO_MANY_POSTS
                 return self._post_events(request)
             case "GET", "/healthz":
                 return _ALIVE
@@ -92,6 +96,10 @@ class RoomRecApplication:
                 reason = "it is about to stop" if self.is_leaving else self._endpoint.not_ready_because()
                 return _READY if reason is None else problem(503, reason, (b"retry-after", b"1"))
         return answer_by_asgi(self._others, request, server=self._address)
+
+    def take_waited_s(self) -> float:
+        """Return how long requests have waited outside the line since this was asked last."""
+        return self._endpoint.turns.take_waited_s()
 
     def count(self, status: int) -> None:
         """Count an answer that was given at the door."""

@@ -19,6 +19,7 @@ from serving.deployments.recommender import Query, Recommender, Slate
 from serving.deployments.room_view import describe_room, list_rooms
 from serving.deployments.serving_model import ServingModel
 from serving.deployments.steady_clock import SteadyClock
+from serving.deployments.turns import Turns
 from serving.deployments.viewers import ViewerCache
 from serving.privacy.erasure import Erasure
 from serving.privacy.pseudonyms import Pseudonyms
@@ -89,6 +90,8 @@ class Endpoint:
             now_ms=now_ms,
         )
         self.catalogue = LiveCatalogue(opened.store)
+        self.turns = Turns()
+        """for long work, such as reading events, beside requests"""
         self._viewers = ViewerCache(max_bytes=settings.viewer_cache_bytes)
         self._recommender = Recommender(self.catalogue, history_limit=settings.history_limit, now_ms=now_ms)
         self.models = ServingModels(
@@ -228,7 +231,7 @@ class Endpoint:
                 places.append(nth)
                 events.append(event)
             if nth % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1:
-                await asyncio.sleep(0)
+                await self.turns.take()
         if not events:
             return posted
         answers = await asyncio.wrap_future(self._writer.post(events))
@@ -236,7 +239,7 @@ class Endpoint:
             if answer != ACCEPTED:
                 posted[place] = posted[place]._replace(status=answer)
             if nth % _ANSWERS_AT_ONCE == _ANSWERS_AT_ONCE - 1:
-                await asyncio.sleep(0)
+                await self.turns.take()
         if ACCEPTED in answers:
             self._follow(None)
         return posted

@@ -96,10 +96,19 @@ class AdmissionQueue:
             self._sojourn_s += ended - arrived
             self._answered += 1
 
-    def load(self) -> Load:
-        """Return what there was since the last call; all stays over the time are the mean number there (Little)."""
+    def load(self, *, waited_beside_s: float = 0.0) -> Load:
+        """Return what there was since the last call; all stays over the time are the mean number there (Little).
+
+        Args:
+            waited_beside_s: How long others have waited meanwhile, who are not in this queue.
+        """
         now = self._clock()
         elapsed = max(now - self._measured_from, 1e-9)
-        load = Load(self._sojourn_s / elapsed, min(self._busy_s / elapsed, 1.0), self._answered, self._refused)
+        load = Load(
+            (self._sojourn_s + waited_beside_s) / elapsed,
+            min(self._busy_s / elapsed, 1.0),
+            self._answered,
+            self._refused,
+        )
         self._measured_from, self._sojourn_s, self._busy_s, self._answered, self._refused = now, 0.0, 0.0, 0, 0
         return load

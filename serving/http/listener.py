@@ -38,6 +38,9 @@ class Application(Protocol):
     def answer(self, request: Request, *, is_pressed: bool) -> Answer | Awaitable[Answer]:
         """Answer a request, or say what to wait for; when pressed for time, by less than all there is to say."""
 
+    def take_waited_s(self) -> float:
+        """Return how long requests have waited outside the line, all together, since this was asked last."""
+
     def count(self, status: int) -> None:
         """Take note of an answer that was given without asking the application."""
 
@@ -136,7 +139,7 @@ class Listener:
         """
 
         async def measure() -> Load:
-            return self._queue.load()
+            return self._queue.load(waited_beside_s=self._application.take_waited_s())
 
         return self.call(measure())
 

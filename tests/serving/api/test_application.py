@@ -150,3 +150,31 @@ def test_under_pressure_slates_say_less_and_the_rest_is_refused(
             is_short = slate["step"] == "sequence_only"
             assert slate["degraded"] == ("sequence_only" if is_short else None)
             assert all((item["reasons"] == []) == is_short for item in slate["items"])
+
+
+def test_reports_wait_for_one_another_not_slates_for_them_and_too_many_are_refused(settings: Settings) -> None:
+    import msgspec
+
+    for client in served(msgspec.structs.replace(settings, max_post_wait_ms=2.0)):
+        client.post("/v1/events", json=[*opening(), enter("u1", "tool-room", "tom")])
+        answers = list[httpx.Response]()
+
+        def report(name: int, url: httpx.URL = client.base_url, answers: list[httpx.Response] = answers) -> None:
+            with httpx.Client(base_url=url) as own:
+                for nth in range(4):
+                    events = [enter(f"v{name}-{nth}-{number}", "tool-room", "tom") for number in range(1_000)]
+                    answers.append(own.post("/v1/events", json=events))
+
+        threads = [threading.Thread(target=report, args=(name,)) for name in range(12)]
+        for thread in threads:
+            thread.start()
+        slates = [client.post("/v1/recommendations", json={"user_id": "u1"}).status_code for _ in range(20)]
+        for thread in threads:
+            thread.join()
+        assert set(slates) == {200}
+        assert {answer.status_code for answer in answers} == {200, 503}
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+        assert "reports of events" in refused[0].json()["detail"]
+        accepted = sum(answer.json()["accepted"] for answer in answers if answer.status_code == 200)
+        assert accepted == 1_000 * sum(answer.status_code == 200 for answer in answers)

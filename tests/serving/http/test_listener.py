@@ -45,6 +45,9 @@ class Echo:
         await asyncio.sleep(0.2)
         return Answer(200, b"slow", b"text/plain", ((b"x-kept", b"yes"),))
 
+    def take_waited_s(self) -> float:
+        return 0.0
+
     def count(self, status: int) -> None:
         self.refused.append(status)
 
