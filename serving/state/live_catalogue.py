@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
 
@@ -48,6 +48,7 @@ class LiveCatalogue:
         self.products: dict[str, ProductRecord] = {}
         self._not_started: dict[str, RoomRecord] = {}
         self._rooms_of_product: dict[str, str | set[str]] = {}  # most products are in one room
+        self._rooms_of_streamer: dict[str, str | set[str]] = {}  # live ones; most streamers have one
         self._own: set[str] = set()  # rooms whose listings no copy shares
         self._moments: dict[str, RoomMoment] = {}
         self._moments_position: Position | None = None
@@ -74,6 +75,14 @@ class LiveCatalogue:
             return self._reload()
         self.position = records.position
         return self._take(records)
+
+    def hosted_by(self, streamer_ids: Iterable[str]) -> set[str]:
+        """Return the live rooms of some streamers."""
+        found: set[str] = set()
+        for streamer_id in streamer_ids:
+            rooms = self._rooms_of_streamer.get(streamer_id, ())
+            found.update((rooms,) if isinstance(rooms, str) else rooms)
+        return found
 
     def available_products(self, room_id: str) -> list[str]:
         """Return the products of a room that can be bought now, ascending; none if it is not live."""
@@ -102,11 +111,17 @@ class LiveCatalogue:
         return Moment() if moment is None or room_id not in self.rooms else moment.counts.at(at_ms)
 
     def copy(self) -> Self:
-        """Return the catalogue as it is now, for another thread to read while this one follows the state."""
+        """Return the rooms as they are now, for another thread to read while this one follows the state.
+
+        Only the rooms are copied, a matter of a millisecond or two; listings are when they change. Products, of which
+        there may be a million, are shared: their records are replaced, never changed, so that looking one up is safe,
+        but a pass over all of them is not. The other thread may see one newer than its rooms. What goes on in rooms is
+        left out, and the copy cannot be refreshed.
+        """
         twin = type(self)(self._store, clock=self._clock)
-        twin.rooms, twin.products, twin._moments = dict(self.rooms), dict(self.products), dict(self._moments)
+        twin.rooms, twin.products = dict(self.rooms), self.products
         twin._moments_until = float("inf")
-        self._own.clear()
+        self._own = set()
         return twin
 
     def _follow_moments(self) -> None:
@@ -124,7 +139,8 @@ class LiveCatalogue:
         with _without_garbage_collection():
             records = self._store.read_catalogue()
             gone_rooms = set(self.rooms)
-            self.rooms, self.products, self._not_started, self._rooms_of_product = {}, {}, {}, {}
+            self.rooms, self.products, self._not_started = {}, {}, {}
+            self._rooms_of_product, self._rooms_of_streamer = {}, {}
             self._moments_position, self._moments_until = None, 0.0
             self._own = set()
             self.position = records.position
@@ -139,7 +155,10 @@ class LiveCatalogue:
         gone: list[RoomRecord] = []
         self.products.update(records.products)
         for room_id, record in records.rooms.items():
-            before = self.rooms.pop(room_id, None) or self._not_started.pop(room_id, None)
+            was_live = self.rooms.pop(room_id, None)
+            before = was_live or self._not_started.pop(room_id, None)
+            if was_live is not None and was_live.streamer_id is not None:
+                _unfile(self._rooms_of_streamer, was_live.streamer_id, room_id)
             if (before is not None and before.is_live) or (record is not None and record.is_live):
                 changed.add(room_id)
             if record is None:
@@ -150,14 +169,18 @@ class LiveCatalogue:
                 continue
             product_ids.update(record.listings)
             for product_id in record.listings:
-                self._file(room_id, product_id)
+                _file(self._rooms_of_product, product_id, room_id)
             room = record if before is None else self._merged(before, record)
             self._own.add(room_id)
             (self.rooms if room.is_live else self._not_started)[room_id] = room
+            if room.is_live and room.streamer_id is not None:
+                _file(self._rooms_of_streamer, room.streamer_id, room_id)
         # only now: a product may have gone from one of these rooms and come to another, and is not to be forgotten
         for room in gone:
             for product_id in room.listings:
-                self._unfile(room.room_id, product_id)
+                _unfile(self._rooms_of_product, product_id, room.room_id)
+                if product_id not in self._rooms_of_product:
+                    self.products.pop(product_id, None)
         for product_id in records.products:
             rooms = self._rooms_of_product.get(product_id)
             if rooms is None:
@@ -183,21 +206,24 @@ class LiveCatalogue:
         before.pinned, before.pinned_product_id = record.pinned, record.pinned_product_id
         return before
 
-    def _file(self, room_id: str, product_id: str) -> None:
-        rooms = self._rooms_of_product.setdefault(product_id, room_id)
-        if isinstance(rooms, set):
-            rooms.add(room_id)
-        elif rooms != room_id:
-            self._rooms_of_product[product_id] = {rooms, room_id}
 
-    def _unfile(self, room_id: str, product_id: str) -> None:
-        rooms = self._rooms_of_product[product_id]
-        if isinstance(rooms, set):
-            rooms.discard(room_id)
-            if rooms:
-                return
-        del self._rooms_of_product[product_id]
-        self.products.pop(product_id, None)
+def _file(rooms_of: dict[str, str | set[str]], key: str, room_id: str) -> None:
+    """Note one more room; a set is made only where there are two."""
+    rooms = rooms_of.setdefault(key, room_id)
+    if isinstance(rooms, set):
+        rooms.add(room_id)
+    elif rooms != room_id:
+        rooms_of[key] = {rooms, room_id}
+
+
+def _unfile(rooms_of: dict[str, str | set[str]], key: str, room_id: str) -> None:
+    """Forget a room, and the key with its last one."""
+    rooms = rooms_of[key]
+    if isinstance(rooms, set):
+        rooms.discard(room_id)
+        if rooms:
+            return
+    del rooms_of[key]
 
 
 @contextmanager

@@ -159,7 +159,8 @@ def can_be_bought(room: RoomRecord, products: Mapping[str, ProductRecord], produ
     listing = room.listings.get(product_id)
     if listing is None or not listing.listed or not room.is_live:
         return False
-    return product_id not in products or products[product_id].in_stock
+    product = products.get(product_id)  # looked up once: in serving another thread may take it out
+    return product is None or product.in_stock
 
 
 def available_products(room: RoomRecord, products: Mapping[str, ProductRecord]) -> list[str]:

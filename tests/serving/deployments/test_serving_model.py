@@ -154,12 +154,11 @@ def test_what_moves_to_another_room_while_nobody_looked_keeps_its_stock(shop: Sh
     assert sorted(shop.catalogue.products) == goods
 
 
-def test_a_copy_of_the_catalogue_stays_as_it_was(shop: Shop) -> None:
+def test_a_copy_of_the_catalogue_keeps_its_rooms_and_knows_of_products_what_is_newest(shop: Shop) -> None:
     shop.happens(*opening())
     copy = shop.catalogue.copy()
     shop.happens(event("room_end", room_id="tool-room"), event("stock_changed", product_id="silk", stock=0))
-    assert copy.available_products("scarf-room") == ["silk", "wool"]
-    assert "tool-room" in copy.rooms
-    copy.refresh()
+    shop.happens(event("product_listed", room_id="scarf-room", product_id="new"))
     assert copy.available_products("scarf-room") == ["wool"]
-    assert "tool-room" not in copy.rooms
+    assert copy.available_products("tool-room") == ["drill"]
+    assert copy.rooms["scarf-room"].listings.keys() == {"silk", "wool"}
