@@ -4,10 +4,8 @@ import contextlib
 import io
 import logging
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ import typer
 from rich.console import Console
 
 from roomrec.errors import RoomRecError, StateError
+from serving.metrics_folder import MetricsFolder
 from serving.settings import Settings
 
 _ENVIRONMENT = {
@@ -229,8 +228,12 @@ def _prepare(settings: Settings) -> None:
 def _serve(settings: Settings) -> int:
     started = time.perf_counter()
     # not in the data folder: a second endpoint may work on the same data
-    metrics = tempfile.mkdtemp(prefix="roomrec-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+    try:
+        metrics = MetricsFolder()
+    except OSError as error:
+        _errors.print(f"cannot start: no folder for metrics can be made: {error}", markup=False)
+        return 1
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics.path)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     stop = threading.Event()
@@ -276,8 +279,8 @@ def _serve(settings: Settings) -> int:
     finally:
         _shut_down(asks_serve=gone is None)
         if gone is not None:
-            _kill_orphans(metrics)
-        shutil.rmtree(metrics, ignore_errors=True)
+            _kill_orphans(metrics.path)
+        metrics.close()
     return 0
 
 
@@ -290,7 +293,7 @@ def _gone_of_ray() -> str | None:
     return next(iter(sorted(dead & _KEEP_RAY_RUNNING)), None)
 
 
-def _kill_orphans(metrics: str) -> None:
+def _kill_orphans(metrics: Path) -> None:
     """Kill replicas that Ray cannot end any more, so that the port is free; they are ours by their environment."""
     ours = f"PROMETHEUS_MULTIPROC_DIR={metrics}\0".encode()
     for folder in Path("/proc").glob("[0-9]*"):
