@@ -80,6 +80,7 @@ def start(
             settings,
             registry=os.path.abspath(settings.registry),
             data=os.path.abspath(settings.data),
+            slates=settings.slates and os.path.abspath(settings.slates),
             access=settings.access and os.path.abspath(settings.access),
             pseudonym_key_file=settings.pseudonym_key_file and os.path.abspath(settings.pseudonym_key_file),
         )

@@ -75,7 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         model_failures: Most of the newest 100 requests that a model may fail on; then another answers for a while.
         model_retry_ms: How long that while is.
         state_bytes: Most bytes the state's file may grow to.
-        slate_log: Whether every slate is written to files in the data folder.
+        slate_log: Whether every slate is written to files.
+        slates: Folder of these files, on a disk of the machine itself, since requests wait for it; empty for ``slates``
+            in the data folder.
         slate_log_bytes: Most bytes of slates kept by the replicas of a machine; the oldest go first.
         event_log: Where events are kept: ``sqlite`` for one machine, ``redis`` for many.
         state_store: Where the state is kept: ``lmdb`` on every machine, or one ``redis`` for all.
@@ -122,6 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model_retry_ms: int = 30_000
     state_bytes: int = 64 << 30
     slate_log: bool = True
+    slates: str = ""
     slate_log_bytes: int = 16 << 30
     event_log: Literal["sqlite", "redis"] = "sqlite"
     state_store: Literal["lmdb", "redis"] = "lmdb"
@@ -200,7 +203,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def slates_path(self) -> Path:
         """The folder of the files of slates."""
-        return Path(self.data) / "slates"
+        return Path(self.slates) if self.slates else Path(self.data) / "slates"
 
     def size_formula(self) -> str:
         """Say how large the state gets, in a sentence.

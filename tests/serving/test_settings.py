@@ -1,5 +1,7 @@
 """Settings from three places, and mistakes in them."""
 
+from pathlib import Path
+
 import pytest
 
 from roomrec.errors import ConfigurationError
@@ -44,3 +46,8 @@ def test_the_size_formula_gives_a_figure() -> None:
 def test_printed_settings_hold_no_password() -> None:
     settings = Settings(redis_url="redis://:hush@127.0.0.1:6379/0")
     assert "hush" not in f"{settings} {settings!r}"
+
+
+def test_slates_lie_in_the_data_folder_unless_another_disk_is_named() -> None:
+    assert Settings(data="here").slates_path == Path("here/slates")
+    assert Settings(data="here", slates="/disk/slates").slates_path == Path("/disk/slates")
