@@ -1,12 +1,13 @@
 """What is asked of a Redis before it is trusted, and what is said when it fails."""
 
 import signal
+import threading
 import time
 
 import pytest
 
 from roomrec.errors import ConfigurationError, StateError
-from serving.state.redis_connection import RedisConnection
+from serving.state.redis_connection import RedisConnection, open_health
 from tests.serving.state.redis_server import RedisServer, running
 
 
@@ -139,3 +140,53 @@ def test_keys_lie_in_one_slot() -> None:
     assert connection.key("log-of", "u\u00fc") == "{shop}:log-of:u\u00fc".encode()
     with pytest.raises(ValueError):
         connection.key("log-of", "\ud800")
+
+
+def test_what_one_connection_waited_for_the_others_need_not(server: RedisServer) -> None:
+    health = open_health(server.url, timeout_ms=2_000, read_timeout_ms=50)
+    first, second = (
+        RedisConnection(server.url, prefix="roomrec", timeout_ms=2_000, read_timeout_ms=50, health=health)
+        for _ in range(2)
+    )
+
+    def read(connection: RedisConnection) -> float:
+        """Return how long it took to be refused, seconds; 0 if it was answered."""
+        asked_at = time.monotonic()
+        try:
+            with connection.asking("state cannot be read", is_hurried=True) as client:
+                client.get("x")
+        except StateError:
+            return time.monotonic() - asked_at
+        return 0.0
+
+    assert read(first) == read(second) == 0.0
+    assert health.why_away() is None
+    server.process.send_signal(signal.SIGSTOP)
+    threading.Timer(0.4, server.process.send_signal, [signal.SIGCONT]).start()
+    assert 0.05 <= read(first) < 0.3
+    assert health.why_away() == f"Redis {server.url} does not answer"
+    assert 0.0 < read(second) < 0.04
+    with second.asking("state cannot be written") as client:  # who writes has more patience
+        assert client.set("x", "1")
+    time.sleep(0.2)
+    assert read(first) == read(second) == 0.0
+    assert health.why_away() is None
+    for each in (first, second, health):
+        each.close()
+
+
+def test_a_redis_that_refuses_is_said_to_be_away_until_it_answers(server: RedisServer) -> None:
+    connection = server.connect(timeout_ms=300)
+    health = open_health(server.url, timeout_ms=300)
+    health.start()
+    server.kill()
+    time.sleep(0.5)
+    assert f"Redis {server.url}: " in str(health.why_away())
+    with pytest.raises(StateError, match="Redis unix:"):
+        connection.check(durability=None)
+    server.start()
+    connection.check(durability=None)
+    time.sleep(0.3)
+    assert health.why_away() is None
+    connection.close()
+    health.close()

@@ -14,7 +14,7 @@ from serving.state.records import unpack_user
 from serving.state.redis_event_log import RedisEventLog
 from serving.state.redis_state_store import RedisStateStore
 from serving.state.sqlite_event_log import SqliteEventLog
-from serving.state.state_store import StateStore
+from serving.state.state_store import CatalogueRecords, StateStore
 from tests.contracts.state_store_contract import StateStoreContract, an_evening, enter, event, start
 from tests.serving.state.redis_server import RedisServer, running
 
@@ -402,3 +402,22 @@ def test_a_replica_far_behind_is_told_to_read_everything(
 def test_the_limit_must_be_real(server: RedisServer, log: RedisEventLog) -> None:
     with pytest.raises(ValueError, match="history_limit must be at least 1, received 0"):
         open_store(server, log, history_limit=0)
+
+
+def test_many_changes_are_read_in_pieces_and_none_is_missed(server: RedisServer) -> None:
+    store = RedisStateStore(server.connect(), RedisEventLog(server.connect()), history_limit=5)
+    log = RedisEventLog(server.connect())
+    before = store.catch_up(log.append([start(0, room_id="before")]))
+    for number in range(95):
+        store.catch_up(log.append([start(number, room_id=f"alone{number}")]))
+    # one place in the log, ten changes of which the first piece holds five
+    store.catch_up(log.append([start(number, room_id=f"together{number}") for number in range(1_000)]))
+    store.catch_up(log.append([event("room_end", 2_000, room_id="alone7"), start(2_001, room_id="last")]))
+    found = store.read_changes(before)
+    assert found is not None
+    assert found.position == store.position()
+    assert len(found.rooms) == 95 + 1_000 + 1
+    assert [room_id for room_id, room in found.rooms.items() if room is None] == ["alone7"]
+    assert store.read_changes(found.position) == CatalogueRecords(found.position, {}, {})
+    for each in (store, log):
+        each.close()
