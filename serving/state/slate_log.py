@@ -178,7 +178,8 @@ class SlateLog:
             self._dropping = threading.Thread(
                 target=_drop_oldest, args=(self._folder, self._sizes), name="old-slates", daemon=True
             )
-            self._dropping.start()
+            with contextlib.suppress(RuntimeError):  # no thread to be had: the next file tries again
+                self._dropping.start()
         return descriptor
 
     def _keep_what_is_whole(self) -> None:

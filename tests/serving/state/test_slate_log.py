@@ -244,6 +244,18 @@ def test_a_disk_that_stays_full_gets_one_file_and_none_when_it_is_closed(
     assert log.lost == 1_001
 
 
+def test_a_process_that_gets_no_more_threads_writes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    log = SlateLog(tmp_path)
+    log.append(feed(), slate(0), 1)
+    log.append(feed(), slate(1), HOUR_MS)
+    log.close()
+    assert [each.request_id for each in everything(tmp_path)] == ["q0", "q1"]
+
+
 def test_a_folder_without_room_for_a_name_is_asked_once_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
