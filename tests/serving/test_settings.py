@@ -29,6 +29,7 @@ def test_text_as_ray_passes_it_on_is_understood() -> None:
         ({"event_log": "kafka"}, "kafka"),
         ({"encoder_cache_bytes": -1}, "encoder_cache_bytes must not be negative, received -1"),
         ({"redis_timeout_ms": 0}, "redis_timeout_ms must be at least 1, received 0"),
+        ({"redis_read_timeout_ms": 0}, "redis_read_timeout_ms must be at least 1, received 0"),
         ({"redis_user_ttl_days": -1}, "redis_user_ttl_days must not be negative, received -1"),
         ({"redis_prefix": "{shop}"}, "redis_prefix must hold a character and no braces, received '{shop}'"),
     ],

@@ -1,5 +1,7 @@
 """The Redis event log keeps the contract, and what only it promises."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,23 @@ class TestRedisEventLog(EventLogContract):
 
 def ids(log: RedisEventLog) -> list[str]:
     return [entry.event["event_id"] for entry in log.read(after=0, limit=1_000)]
+
+
+def test_who_waits_is_told_of_the_next_event_or_that_there_was_none(log: RedisEventLog, server: RedisServer) -> None:
+    asked_at = time.monotonic()
+    log.wait(after=0, longest_s=0.2)  # there is no stream yet
+    assert 0.2 <= time.monotonic() - asked_at < 1.0
+    log.append([event("a")])
+    asked_at = time.monotonic()
+    log.wait(after=0, longest_s=30)
+    threading.Timer(0.2, log.append, [[event("b")]]).start()
+    log.wait(after=1, longest_s=30)
+    assert 0.2 <= time.monotonic() - asked_at < 0.8
+    impatient = RedisEventLog(server.connect(timeout_ms=400))
+    asked_at = time.monotonic()
+    impatient.wait(after=2, longest_s=30)  # no longer than an answer may take
+    assert time.monotonic() - asked_at < 0.4
+    impatient.close()
 
 
 def test_every_key_lies_in_one_slot(log: RedisEventLog, server: RedisServer) -> None:
