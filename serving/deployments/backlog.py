@@ -1,7 +1,6 @@
 """Rooms that have changed and that a model has not followed yet."""
 
 from collections.abc import Collection
-from itertools import islice
 from typing import Final
 
 from serving.deployments.serving_model import listed_of
@@ -24,7 +23,7 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self._rooms: dict[str, set[str] | None] = {}
+        self._rooms: dict[str, dict[str, None] | None] = {}  # products in the order they came
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -38,13 +37,16 @@ class Backlog:
         """Note what has changed; that a room has ended is a change too."""
         for room_id in changes.room_ids:
             room = catalogue.rooms.get(room_id)
-            known = self._rooms.pop(room_id, frozenset())
+            waiting = self._rooms.pop(room_id, {})
             if room is None:
-                self._rooms[room_id] = set()
-            elif known is None or changes.product_ids is None:
-                self._rooms[room_id] = None
-            else:
-                self._rooms[room_id] = listed_of(room, changes.product_ids) | known
+                waiting = {}
+            elif changes.product_ids is None:
+                waiting = None
+            elif waiting is not None:
+                for product_id in listed_of(room, changes.product_ids):
+                    waiting.pop(product_id, None)
+                    waiting[product_id] = None
+            self._rooms[room_id] = waiting
 
     def take(self, catalogue: LiveCatalogue, *, at_most: int = AT_ONCE) -> tuple[list[str], set[str]]:
         """Take some rooms and products out, the newest first.
@@ -62,11 +64,10 @@ class Backlog:
             room_id, waiting = self._rooms.popitem()
             if waiting is None:
                 room = catalogue.rooms.get(room_id)
-                waiting = set() if room is None else set(room.listings)
+                waiting = {} if room is None else dict.fromkeys(room.listings)
             room_ids.append(room_id)
-            some = list(islice(waiting, max(at_most - len(room_ids) - len(product_ids), 1)))
-            product_ids.update(some)
-            waiting.difference_update(some)
+            for _ in range(min(len(waiting), max(at_most - len(room_ids) - len(product_ids), 1))):
+                product_ids.add(waiting.popitem()[0])
             if waiting:
                 self._rooms[room_id] = waiting
         return room_ids, product_ids

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
-from serving.deployments.backlog import Backlog
+from serving.deployments.backlog import AT_ONCE, Backlog
 from serving.deployments.breaker import Breaker
 from serving.deployments.recommender import CHAMPION
 from serving.deployments.serving_model import ServingModel
@@ -50,9 +50,9 @@ class Loaded:
         """Let go of what has gone while the model only noted which rooms changed."""
         self.model.drop(catalogue, room_ids=self.backlog.room_ids, product_ids=None)
 
-    def catch_up(self, catalogue: LiveCatalogue) -> None:
-        """Follow some of what waits, the newest first: ``AT_ONCE`` rooms and products."""
-        room_ids, product_ids = self.backlog.take(catalogue)
+    def catch_up(self, catalogue: LiveCatalogue, *, at_most: int = AT_ONCE) -> None:
+        """Follow some of the rooms and products that wait, the newest first."""
+        room_ids, product_ids = self.backlog.take(catalogue, at_most=at_most)
         if room_ids:
             follow_or_skip(self.model, catalogue, room_ids, product_ids)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from roomrec.bundle import InUse, Registry
 from roomrec.errors import RegistryUnavailableError
 from roomrec.policy.assignment import is_assigned
-from serving.deployments.backlog import Backlog
+from serving.deployments.backlog import AT_ONCE, Backlog
 from serving.deployments.breaker import Breaker
 from serving.deployments.loaded import CHALLENGER, PREVIOUS, Loaded
 from serving.deployments.loading import Asked, ModelLoader, in_use_at_start
@@ -136,18 +136,20 @@ class ServingModels:
         for loaded in (self.champion, self.challenger, self.previous):
             if loaded is not None:
                 loaded.note(self._catalogue, changes)
-        self.catch_up()
+        # no more than is new: what waits already is not for this request to make up for
+        num_changed = AT_ONCE if changes.product_ids is None else len(changes.room_ids) + len(changes.product_ids)
+        self.catch_up(at_most=min(AT_ONCE, num_changed))
 
-    def catch_up(self) -> bool:
+    def catch_up(self, *, at_most: int = AT_ONCE) -> bool:
         """Let models at work follow some of what has changed, and say whether more is waiting."""
         at_work = [self.champion, self.challenger, self.previous if self.falls_back else None]
         for loaded in at_work:
             if loaded is not None:
-                loaded.catch_up(self._catalogue)
+                loaded.catch_up(self._catalogue, at_most=at_most)
         return any(loaded is not None and len(loaded.backlog) for loaded in at_work)
 
     def load_first(self, *, must_load: bool) -> None:
-        """Load the champion, and a challenger with a share, before there are requests.
+        """Load the champion, and a challenger with a share, and put what is popular in order; nobody waits yet.
 
         Args:
             must_load: Whether a champion that cannot be loaded is an error.
@@ -156,6 +158,14 @@ class ServingModels:
             BundleError: If it cannot be, and must.
             RegistryError: If there is no champion, and ``allow_no_model`` is off; or if the registry cannot be read.
         """
+        self._load_first(must_load=must_load)
+        for loaded in (self.champion, self.challenger):
+            if loaded is not None:
+                self._recommender.popular.prepare_at_once(loaded.model)
+        if self.champion is None:
+            self._recommender.popular.prepare_at_once(None)
+
+    def _load_first(self, *, must_load: bool) -> None:
         try:
             in_use = in_use_at_start(self.registry, allow_no_model=self.settings.allow_no_model)
         except RegistryUnavailableError as error:
@@ -216,12 +226,13 @@ class ServingModels:
             while len(backlog) > _CAUGHT_UP_ROOMS:
                 room_ids, copied = backlog.take_rooms(), self._catalogue.copy()
                 await loop.run_in_executor(self._loads, self._loader.follow, model, copied, room_ids)
-            await self._recommender.prepare(model)
+            await self._recommender.popular.prepare(model)
             for user_id in self._forgotten_while_loading:
                 model.encoders.viewers.forget(user_id)
             self._forgotten_while_loading.clear()
         except BaseException:
             self._is_loaded(backlog)
+            self._forget_orders()
             raise
         return self._loaded(model, backlog)
 
@@ -249,13 +260,13 @@ class ServingModels:
         else:
             self._install_challenger(await self._wanted(CHALLENGER, wanted, candidate), in_use.share)
         self.in_use = in_use
-        at_work = (self.champion, self.challenger, self.previous)
-        self._recommender.keep_only({loaded.version for loaded in at_work if loaded is not None})
+        self._forget_orders()
 
     def discard(self, candidate: Loaded) -> None:
         """Let go of a version that was obtained, unless it is at work or stands by."""
         if candidate not in (self.champion, self.challenger, self.previous):
             self._is_loaded(candidate.backlog)
+            self._forget_orders()
 
     @property
     def falls_back(self) -> bool:
@@ -342,6 +353,11 @@ class ServingModels:
         loaded.catch_up(self._catalogue)
         self._is_loaded(loaded.backlog)
         loaded.variant = variant
+
+    def _forget_orders(self) -> None:
+        """Only what is at work needs what is popular in order; where no model is, the order of none."""
+        at_work = [loaded.version for loaded in (self.champion, self.challenger, self.previous) if loaded is not None]
+        self._recommender.popular.keep_only(at_work or [None])
 
     def _is_loaded(self, backlog: Backlog) -> None:
         self._loading = [each for each in self._loading if each is not backlog]

@@ -169,6 +169,10 @@ def test_many_products_at_once_are_encoded_between_requests_and_what_is_sold_out
         shown = [item["product_id"] for item in endpoint.recommend(query).items]
         assert 60 < len(shown) < 500
         assert "drill" in shown
+        await endpoint.post([event("product_listed", room_id="tool-room", product_id="one-more")])
+        assert "one-more" in {item["product_id"] for item in endpoint.recommend(query).items}
+        assert len(endpoint.recommend(query).items) < 500
+        await endpoint.post([event("product_unlisted", room_id="tool-room", product_id="one-more")])
         gone = ["drill", *names[::3]]
         await endpoint.post([event("stock_changed", product_id=name, stock=0) for name in gone])
         for _ in range(100):
