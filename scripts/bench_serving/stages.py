@@ -44,13 +44,14 @@ async def _time_stages(endpoint: Endpoint, times: int) -> dict[str, float]:
             raise RuntimeError("there is no viewer u1, or no model")
         model = loaded.model
         vector = model.encode_viewer(viewer)
-        asked = recommender._asked(query, viewer, model, vector, False)
+        asked = recommender._asked(query, viewer, model, recommender.popular.of(model), vector, False)
         if vector is None:
             raise RuntimeError("the model can read nothing of viewer u1")
         hits = model.rooms.search(vector, k=K)
         rooms = [catalogue.rooms[room_id] for room_id in hits.ids]
         chosen = list(zip(rooms, hits.scores.tolist(), strict=True))
-        best = recommender._best_products(asked, rooms, k=3)
+        products = recommender._products
+        best = products.best(rooms, model, vector, without=frozenset(), k=3)
 
         def encode_anew() -> None:
             model.encoders.viewers.forget("u1")
@@ -63,9 +64,9 @@ async def _time_stages(endpoint: Endpoint, times: int) -> dict[str, float]:
             "encode, nothing new": lambda: model.encode_viewer(viewer),
             f"encode {Shape().max_sequence_length} events anew": encode_anew,
             "score rooms, take the best": lambda: model.rooms.search(vector, k=K),
-            "rank products of each": lambda: recommender._best_products(asked, rooms, k=3),
+            "rank products of each": lambda: products.best(rooms, model, vector, without=frozenset(), k=3),
             "show products, with reasons": lambda: [
-                recommender._product_cards(asked, *pair) for pair in zip(rooms, best, strict=True)
+                products.cards(*pair, model, asked.facts) for pair in zip(rooms, best, strict=True)
             ],
             "whole cards: products ranked and shown, rooms with reasons": lambda: recommender._room_cards(
                 asked, chosen

@@ -284,13 +284,13 @@ class Endpoint:
         changes = self.catalogue.refresh(position)
         if changes is not None:
             self.models.follow(changes)
-            self._recommender.follow(changes.room_ids)
+            self._recommender.popular.follow(changes.room_ids)
 
     async def _keep_in_order(self) -> None:
         while True:
             await asyncio.sleep(_ORDER_PERIOD_S)
             try:
-                await self._recommender.keep_in_order()
+                await self._recommender.popular.keep_in_order()
             except Exception:
                 _LOG.exception("what is popular could not be put in order")
 

@@ -2,19 +2,19 @@
 
 import logging
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from roomrec.policy.explanation import Reason, RoomFacts, ViewerFacts, explain_product, explain_room
-from roomrec.policy.fallback import rank_by_popularity
+from roomrec.policy.explanation import RoomFacts, ViewerFacts, explain_room
 from roomrec.retrieval.availability import RoomRecord
-from serving.deployments.cards import Card, placed_product_card, product_card, room_card
+from serving.deployments.cards import Card, placed_product_card, room_card
+from serving.deployments.popular_orders import PopularOrders
 from serving.deployments.popular_rooms import PopularRooms
+from serving.deployments.room_products import RoomProducts
 from serving.deployments.serving_model import ServingModel
 from serving.deployments.viewers import Viewer
 from serving.state.live_catalogue import LiveCatalogue
@@ -46,9 +46,7 @@ CATEGORIES_OF_INTEREST: Final = 3
 """Categories that count where a viewer's history has to do without a model, those looked at most."""
 
 _LOG = logging.getLogger(__name__)
-_MODELS_REMEMBERED = 4
 _FEW = 1_000
-_REST_S = 0.02
 
 Surface = Literal["room_feed", "room_products"]
 """Where a slate is shown."""
@@ -85,6 +83,7 @@ class _Asked(NamedTuple):
     refused: Refusals
     facts: ViewerFacts
     model: ServingModel | None
+    popular: PopularRooms
     vector: Vector | None
     at_ms: int
     is_hurried: bool
@@ -97,13 +96,17 @@ class Recommender:
         catalogue: What is live, refreshed by the caller.
         history_limit: Most events the state remembers of a viewer: with fewer, nothing has been forgotten.
         now_ms: The clock, epoch milliseconds.
+
+    Attributes:
+        popular: What is popular, by the counts of each model.
     """
 
     def __init__(self, catalogue: LiveCatalogue, *, history_limit: int, now_ms: Callable[[], int]) -> None:
         self._catalogue = catalogue
         self._history_limit = history_limit
         self._now_ms = now_ms
-        self._popular: OrderedDict[str | None, PopularRooms] = OrderedDict()
+        self._products = RoomProducts(catalogue)
+        self.popular = PopularOrders(catalogue, now_ms=now_ms)
 
     def recommend(
         self,
@@ -128,7 +131,8 @@ class Recommender:
         """
         vector, degraded = _encode(viewer, model)
         version = None if model is None else model.version
-        asked = self._asked(query, viewer, model, vector, is_hurried)
+        popular = self.popular.of(model)
+        asked = self._asked(query, viewer, model, popular, vector, is_hurried)
         try:
             items, too_few = self._fill(asked)
         except Exception:
@@ -136,7 +140,7 @@ class Recommender:
                 raise
             _LOG.exception("model %s cannot be run", version)
             degraded = "model_failed"
-            asked = self._asked(query, viewer, None, None, is_hurried)
+            asked = self._asked(query, viewer, None, popular, None, is_hurried)  # its counts are as good as before
             items, too_few = self._fill(asked)
         reasons = {degraded, too_few, "sequence_only" if is_hurried else None}
         return Slate(
@@ -148,34 +152,18 @@ class Recommender:
             items=items,
         )
 
-    def follow(self, room_ids: Collection[str]) -> None:
-        """Take note of rooms that may have started."""
-        for popular in self._popular.values():
-            popular.start(room_ids)
-
-    async def prepare(self, model: ServingModel) -> None:
-        """Put what is popular in order for a model that is about to answer, while requests go on."""
-        popular = PopularRooms(self._catalogue, model.streamer_popularity)
-        await popular.make_in_pieces(at_ms=self._now_ms(), rest_s=_REST_S)
-        self._popular[model.version] = popular
-
-    def keep_only(self, versions: Collection[str]) -> None:
-        """Forget what belongs to models that answer no more."""
-        for version in [each for each in self._popular if each is not None and each not in versions]:
-            del self._popular[version]
-
-    async def keep_in_order(self) -> None:
-        """Put what is popular in order where that is due, while requests go on."""
-        for popular in list(self._popular.values()):
-            if popular.is_due and not popular.is_quick:
-                await popular.make_in_pieces(at_ms=self._now_ms())
-
     def _asked(
-        self, query: Query, viewer: Viewer | None, model: ServingModel | None, vector: Vector | None, is_hurried: bool
+        self,
+        query: Query,
+        viewer: Viewer | None,
+        model: ServingModel | None,
+        popular: PopularRooms,
+        vector: Vector | None,
+        is_hurried: bool,
     ) -> _Asked:
         facts = ViewerFacts() if viewer is None or is_hurried else self._facts(viewer, model)
         refused = Refusals() if viewer is None else viewer.refused
-        return _Asked(query, viewer, refused, facts, model, vector, self._now_ms(), is_hurried)
+        return _Asked(query, viewer, refused, facts, model, popular, vector, self._now_ms(), is_hurried)
 
     def _fill(self, asked: _Asked) -> tuple[list[Card], str | None]:
         if asked.query.surface == "room_feed":
@@ -205,11 +193,12 @@ class Recommender:
 
     def _room_cards(self, asked: _Asked, chosen: list[tuple[RoomRecord, float]]) -> list[Card]:
         model, without = asked.model, asked.refused.product_ids
-        best = self._best_products(asked, [room for room, _ in chosen], k=PRODUCTS_PER_ROOM)
-        crowded = self._popular_rooms(model).crowded
+        rooms = [room for room, _ in chosen]
+        best = self._products.best(rooms, model, asked.vector, without=without, k=PRODUCTS_PER_ROOM)
+        crowded = asked.popular.crowded
         items = []
         for (room, score), products in zip(chosen, best, strict=True):
-            available, categories = self._available(room.room_id, model, without=without)
+            available, categories = self._products.available(room.room_id, model, without=without)
             facts = RoomFacts(
                 streamer_id=room.streamer_id,
                 product_ids=available,
@@ -223,7 +212,7 @@ class Recommender:
                     score=score,
                     position=len(items),
                     reasons=explain_room(facts, asked.facts),
-                    products=self._product_cards(asked, room, products),
+                    products=self._products.cards(room, products, model, asked.facts),
                 )
             )
         return items
@@ -233,10 +222,12 @@ class Recommender:
         room = None if query.room_id is None else self._catalogue.rooms.get(query.room_id)
         if room is None:
             return [], "room_not_live"
-        best = self._best_products(asked, [room], k=query.k)[0]
+        without = asked.refused.product_ids
+        best = self._products.best([room], asked.model, asked.vector, without=without, k=query.k)[0]
+        viewer = None if asked.is_hurried else asked.facts
         items = [
             placed_product_card(room, card, position=position)
-            for position, card in enumerate(self._product_cards(asked, room, best))
+            for position, card in enumerate(self._products.cards(room, best, asked.model, viewer))
         ]
         if not items and not self._catalogue.available_products(room.room_id):
             return [], "nothing_live"
@@ -244,7 +235,7 @@ class Recommender:
 
     def _popular_feed(self, asked: _Asked, k: int) -> list[tuple[str, float]]:
         """Rank live rooms by popularity, those of the viewer's categories first."""
-        popular = self._popular_rooms(asked.model)
+        popular = asked.popular
         categories = self._categories_of_interest(asked)
         if not categories:
             return list(islice(popular.ranked(), k))
@@ -254,79 +245,20 @@ class Recommender:
         taken = {room_id for room_id, _ in ours}
         return ours + [pair for pair in some if pair[0] not in taken][: k - len(ours)]
 
-    def _popular_rooms(self, model: ServingModel | None) -> PopularRooms:
-        version = None if model is None else model.version
-        popular = self._popular.get(version)
-        if popular is None:
-            before = {} if model is None else model.streamer_popularity
-            popular = self._popular[version] = PopularRooms(self._catalogue, before)
-            if len(self._popular) > _MODELS_REMEMBERED:
-                self._popular.popitem(last=False)
-        if popular.is_due and popular.is_quick:
-            popular.make(at_ms=self._now_ms())
-        return popular
-
     def _refused_rooms(self, refused: Refusals) -> frozenset[str]:
         """Live rooms a viewer refused, or whose host was refused."""
         rooms = self._catalogue.rooms
         hidden = frozenset(room_id for room_id in refused.room_ids if room_id in rooms)
         if refused.streamer_ids:
-            hidden |= {room_id for room_id, room in rooms.items() if room.streamer_id in refused.streamer_ids}
+            hidden |= self._catalogue.hosted_by(refused.streamer_ids)
         return hidden
-
-    def _best_products(self, asked: _Asked, rooms: list[RoomRecord], *, k: int) -> list[list[tuple[str, float]]]:
-        without = asked.refused.product_ids
-        if asked.model is not None and asked.vector is not None:
-            room_ids = [room.room_id for room in rooms]
-            ranked = asked.model.rank_products(self._catalogue, room_ids, asked.vector, k=k + len(without))
-        else:
-            ranked = [self._popular_products(asked.model, room, k=k + len(without)) for room in rooms]
-        if not without:
-            return ranked
-        return [[pair for pair in each if pair[0] not in without][:k] for each in ranked]
-
-    def _popular_products(self, model: ServingModel | None, room: RoomRecord, *, k: int) -> list[tuple[str, float]]:
-        # what is on air goes first, so the k most popular and that one are all that can be shown
-        available, _ = self._available(room.room_id, model)
-        ids = list(available)[:k] if model is None else model.shelf(self._catalogue, room.room_id).most_popular(k)
-        on_air = room.pinned_product_id
-        if on_air is not None and on_air in available and on_air not in ids:
-            ids.append(on_air)
-        counts = {} if model is None else model.product_popularity
-        before = {product_id: counts.get(product_id, 0.0) for product_id in ids}
-        return rank_by_popularity(ids, now={} if on_air is None else {on_air: 1.0}, before=before)[:k]
-
-    def _available(
-        self, room_id: str, model: ServingModel | None, *, without: frozenset[str] = frozenset()
-    ) -> tuple[Collection[str], Collection[str]]:
-        """Return what can be bought in a room, and its categories; without a model by id, passing over all of it."""
-        if model is not None:
-            shelf = model.shelf(self._catalogue, room_id)
-            return shelf.without(without), shelf.categories(without=without)
-        available = {each: None for each in self._catalogue.available_products(room_id) if each not in without}
-        return available, self._categories(None, available)
-
-    def _product_cards(self, asked: _Asked, room: RoomRecord, ranked: list[tuple[str, float]]) -> list[Card]:
-        products, model, viewer = self._catalogue.products, asked.model, asked.facts
-        on_air = room.pinned_product_id
-        cards = []
-        for product_id, score in ranked:
-            product = products.get(product_id)
-            category, stock = (None, None) if product is None else (product.category, product.stock)
-            if category is None and model is not None:
-                category = model.known_category(product_id)
-            reasons: Sequence[Reason] = ()
-            if not asked.is_hurried:
-                reasons = explain_product(product_id, category, stock, is_on_air=product_id == on_air, viewer=viewer)
-            cards.append(product_card(product_id, product, category, score, reasons))
-        return cards
 
     def _facts(self, viewer: Viewer, model: ServingModel | None) -> ViewerFacts:
         return ViewerFacts(
             followed_streamers=viewer.record.follows,
             watched_streamers=viewer.watched_streamers,
             bought_products=viewer.bought_products,
-            bought_categories=self._categories(model, viewer.bought_products),
+            bought_categories=self._products.categories(model, viewer.bought_products),
             seen_products=viewer.seen_products,
             is_known_whole=0 < len(viewer.events) < self._history_limit,
         )
@@ -342,22 +274,11 @@ class Recommender:
             return []
         found: dict[str, None] = {}
         for product_id in asked.viewer.products_by_interest:
-            if (category := self._category(asked.model, product_id)) is not None:
+            if (category := self._products.category(asked.model, product_id)) is not None:
                 found[category] = None
                 if len(found) == CATEGORIES_OF_INTEREST:
                     break
         return list(found)
-
-    def _categories(self, model: ServingModel | None, product_ids: Iterable[str]) -> set[str]:
-        found = {self._category(model, product_id) for product_id in product_ids}
-        return {category for category in found if category is not None}
-
-    def _category(self, model: ServingModel | None, product_id: str) -> str | None:
-        """Return a product's category as the catalogue has it, else as training knew it."""
-        product = self._catalogue.products.get(product_id)
-        if product is not None and product.category is not None:
-            return product.category
-        return None if model is None else model.known_category(product_id)
 
 
 def _encode(viewer: Viewer | None, model: ServingModel | None) -> tuple[Vector | None, str | None]:

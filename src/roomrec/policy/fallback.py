@@ -1,7 +1,10 @@
 """What to show when a model cannot tell: what is popular among what is live."""
 
 from collections.abc import Mapping, Sequence
+from heapq import nlargest
 from typing import Final
+
+import numpy as np
 
 POPULARITY_HALF_LIFE_MS: Final = 600_000
 """An enter counts half after ten minutes: "popular now" is about now."""
@@ -69,19 +72,26 @@ def rank_by_popularity(
     return sorted(scored, key=lambda pair: (-pair[1], pair[0]))
 
 
-def popular_now(now: Mapping[str, float]) -> frozenset[str]:
+def popular_now(now: Mapping[str, float], *, num_entered: int | None = None) -> frozenset[str]:
     """Return the ids of which one may truly say that they are popular now.
 
     Args:
-        now: Decayed enters of everything live.
+        now: Decayed enters of everything live; those below ``MIN_POPULAR_ENTERS`` may be left out.
+        num_entered: How many there are with those left out; by default as many as given.
 
     Example:
         >>> sorted(popular_now({"a": 9.0, "b": 4.0, "c": 3.5, "d": 3.2, "e": 0.5}))
         ['a', 'b', 'c']
     """
-    allowed = max(MIN_POPULAR_ROOMS, int(len(now) * POPULAR_SHARE))
-    crowded = sorted(((count, item) for item, count in now.items() if count >= MIN_POPULAR_ENTERS), reverse=True)
-    return frozenset(item for _, item in crowded[:allowed])
+    allowed = max(MIN_POPULAR_ROOMS, int((len(now) if num_entered is None else num_entered) * POPULAR_SHARE))
+    counts = np.fromiter(now.values(), dtype=np.float64, count=len(now))
+    # of thousands only those at the edge need be compared one by one
+    edge = float(np.partition(counts, -allowed)[-allowed]) if len(counts) > allowed else MIN_POPULAR_ENTERS
+    if edge < MIN_POPULAR_ENTERS or len(counts) <= allowed:
+        return frozenset(item for item, count in now.items() if count >= MIN_POPULAR_ENTERS)
+    above = [item for item, count in now.items() if count > edge]
+    at_edge = [item for item, count in now.items() if count == edge]
+    return frozenset(above + nlargest(allowed - len(above), at_edge))
 
 
 def _share(count: float) -> float:

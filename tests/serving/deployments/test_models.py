@@ -557,3 +557,39 @@ def test_closing_does_not_wait_for_a_version_that_loads(here: Settings, registry
         await scene(endpoint)
 
     asyncio.run(run())
+
+
+def test_what_is_popular_is_kept_in_order_only_for_what_is_at_work(
+    here: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = registry.versions()
+
+    async def scene(endpoint: Endpoint) -> None:
+        orders = endpoint._recommender.popular
+        assert orders.versions == [first]
+        monkeypatch.setattr(endpoint.promotion, "_compare", lambda _: (True, "0.1 < 0.5"))
+        with pytest.raises(BundleError, match="is worse"):
+            await endpoint.promotion.promote(second)
+        assert orders.versions == [first]
+        await endpoint.promotion.promote(second, force=True)
+        assert sorted(map(str, orders.versions)) == sorted([first, second])
+
+    play(here, scene)
+
+
+def test_a_model_that_fails_finds_what_is_popular_in_order(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        monkeypatch.setattr(endpoint.models.champion.model, "rank_products", None)
+        assert feed(endpoint).degraded == "model_failed"
+        assert endpoint._recommender.popular.versions == [endpoint.models.champion.version]
+
+    play(here, scene)
+
+
+def test_without_a_model_what_is_popular_is_in_order_before_anybody_asks(here: Settings, tmp_path: Path) -> None:
+    alone = msgspec.structs.replace(here, registry=str(tmp_path / "none"), allow_no_model=True)
+
+    async def scene(endpoint: Endpoint) -> None:
+        assert endpoint._recommender.popular.versions == [None]
+
+    play(alone, scene)

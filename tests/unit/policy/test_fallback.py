@@ -26,6 +26,8 @@ def test_now_beats_before_and_ids_break_ties() -> None:
 def test_nothing_is_popular_in_an_empty_evening() -> None:
     assert popular_now({}) == frozenset()
     assert popular_now({"a": 2.9}) == frozenset()
+    assert popular_now({f"r{room}": 5.0 for room in range(5)}) == {"r2", "r3", "r4"}
+    assert popular_now({f"r{room}": 5.0 for room in range(5)}, num_entered=40) == {"r1", "r2", "r3", "r4"}
 
 
 def test_a_tenth_of_many_rooms_is_popular() -> None:
