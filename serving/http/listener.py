@@ -21,6 +21,9 @@ _LOG = logging.getLogger(__name__)
 _TICK_S: Final = 0.5
 _DRAIN_TICK_S: Final = 0.02
 _ACCEPT_AGAIN_S: Final = 1.0
+_ACCEPT_PAUSE_S: Final = 0.001
+_CROWD_S: Final = 0.003
+_MOST_ACCEPTED_AT_ONCE: Final = 32
 _HEARTBEAT_TIMEOUT_S: Final = 10.0
 _OTHER_FILES: Final = 256
 """Besides connections: logs, state, metrics, and what Ray opens"""
@@ -96,6 +99,8 @@ class Listener:
         self._drain_s = 0.0
         self.connections: set[Connection] = set()
         self._arriving: set[asyncio.Task[Any]] = set()
+        self._accept_at_once = 1
+        self._accepted_at = float("-inf")
         self.is_draining = False
         self.now_s = time.monotonic()
         """the time, as exact as the limits need it"""
@@ -228,16 +233,28 @@ class Listener:
             await self._application.close()
 
     def _accept(self) -> None:
-        """Take one connection; the next one may be for another replica, if this one is busy."""
+        """Take a connection, and leave the next to others for a moment: whoever is quickest would have them all.
+
+        When more have come by then, twice as many are taken at a time, so that a crowd is let in quickly.
+        """
+        now = self._loop.time()
+        is_crowd = now - self._accepted_at < _CROWD_S
+        self._accept_at_once = min(2 * self._accept_at_once, _MOST_ACCEPTED_AT_ONCE) if is_crowd else 1
+        self._accepted_at = now
+        pause_s = _ACCEPT_PAUSE_S
         try:
-            accepted, _ = self._listening.accept()
+            for _ in range(self._accept_at_once):
+                accepted, _ = self._listening.accept()
+                self._welcome(accepted)
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another replica was faster
+            self._accept_at_once = 1  # another replica was faster, or there are no more
         except OSError as error:  # no more files, or no memory: the connection waits, and asking again would not help
             _LOG.warning("cannot accept connections for %s s: %s", _ACCEPT_AGAIN_S, error)
-            self._loop.remove_reader(self._listening.fileno())
-            self._loop.call_later(_ACCEPT_AGAIN_S, self._accept_again)
-            return
+            pause_s = _ACCEPT_AGAIN_S
+        self._loop.remove_reader(self._listening.fileno())
+        self._loop.call_later(pause_s, self._accept_again)
+
+    def _welcome(self, accepted: socket.socket) -> None:
         if len(self.connections) + len(self._arriving) >= self._max_connections:
             accepted.close()
             return

@@ -237,6 +237,21 @@ def test_a_client_that_never_reads_is_ended(make: Callable[..., Served]) -> None
         assert wait_until(lambda: not served.listener.connections)
 
 
+def test_listeners_of_one_socket_share_the_connections() -> None:
+    with SharedSocket("127.0.0.1", 0) as shared:
+        listeners = [Listener(Echo(), shared.socket) for _ in range(2)]
+        for listener in listeners:
+            listener.start()
+        connections = [socket.create_connection(shared.socket.getsockname()) for _ in range(16)]
+        assert wait_until(lambda: sum(len(each.connections) for each in listeners) == 16)
+        counts = sorted(len(each.connections) for each in listeners)
+        for connection in connections:
+            connection.close()
+        for listener in listeners:
+            listener.stop(drain_s=0)
+    assert counts[0] >= 4
+
+
 def test_without_files_left_connections_wait_and_the_loop_rests(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
