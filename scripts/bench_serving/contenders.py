@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -177,9 +179,7 @@ def running(
     Raises:
         RuntimeError: If it does not answer in time; the message holds what it said.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     command = [sys.executable, "-m", "serving", "--replicas", str(workers)]
     if kind != "roomrec":
         command = [sys.executable, "-m", "scripts.bench_serving.contenders", kind, "--workers", str(workers)]
@@ -203,6 +203,14 @@ def running(
                 process.kill()
 
 
+def _free_port() -> int:
+    """Return a port nobody listens on, below those the kernel gives away: Ray takes some of these as it starts."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            return int(probe.getsockname()[1])
+
+
 def _wait_until_ready(port: int, kind: str, process: subprocess.Popen[bytes]) -> None:
     """Wait for an answer; the bare server answers nothing but slates."""
     url, body = f"http://127.0.0.1:{port}/readyz", None
@@ -216,7 +224,7 @@ def _wait_until_ready(port: int, kind: str, process: subprocess.Popen[bytes]) ->
             with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=5) as answer:
                 if answer.status == 200:
                     return
-        except OSError:
+        except (OSError, HTTPException):
             time.sleep(0.05)
     raise RuntimeError(f"{kind} is not ready after {_READY_S:.0f} s")
 
