@@ -104,6 +104,7 @@ class Measuring:
     def _saturation(self, kind: str, data: Path, *, workers: int) -> dict[str, Any]:
         self._say(f"{workers} workers: {kind}")
         with self._started(kind, data, workers=workers) as (loads, started):
+            loads.closed(8)  # until every replica has met every viewer and most rooms
             return {
                 **started(),
                 "c8_rps": loads.closed(8)["achieved_rps"],
