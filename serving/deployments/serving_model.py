@@ -145,7 +145,9 @@ class ServingModel:
         if shelf is None:
             shelf = Shelf(embedding_dim=self.encoders.embedding_dim, popularity=self.product_popularity)
             if (room := catalogue.rooms.get(room_id)) is not None:
-                bare = room.listings.keys() - self._product_vectors.keys() - self._known_row.keys()
+                # asked one by one: `-` between the keys of two dictionaries passes over all of the second
+                has_vector = (self._product_vectors, self._known_row)
+                bare = {each for each in room.listings if not any(each in known for known in has_vector)}
                 if len(bare) <= _ENCODED_WHEN_ASKED:
                     self._encode_products(catalogue, room.listings)
                     bare = set()
