@@ -293,7 +293,7 @@ def test_an_endpoint_that_keeps_its_word_passes() -> None:
     assert found["stretches"][0]["recommendations"]["errors"] == {}
     assert endpoint.rooms == {}  # it has tidied up
     viewers = sum("user_id" in event for event in endpoint.events.values())
-    assert viewers == pytest.approx(10 * found["answers_checked"], rel=0.5)
+    assert 3 < viewers / found["answers_checked"] < 15  # ten for each; on a busy machine sessions are cut short
 
 
 class ShowsEndedRooms(NaiveEndpoint):
