@@ -71,8 +71,8 @@ class RoomRecApplication:
         return MAX_BODY_BYTES if path == b"/v1/recommendations" else _MAX_OTHER_BODY_BYTES
 
     def waits_in_line(self, request: Request) -> bool:
-        """Whether a request takes its turn: probes and operators are answered however much is asked."""
-        return request.method == "POST" and request.path in (RECOMMENDATIONS, EVENTS)
+        """Whether a request takes its turn: probes and operators are answered at once, reports wait for one another."""
+        return request.method == "POST" and request.path == RECOMMENDATIONS
 
     def answer(self, request: Request, *, is_pressed: bool = False) -> Answer | Awaitable[Answer]:
         """Answer a request, or say what to wait for; when pressed for time, without reasons and products of rooms."""

@@ -68,7 +68,7 @@ class Replica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Say how much there is to do; Ray asks now and then."""
-        return {ONGOING_REQUESTS: self._listener.load().ongoing}
+        return {ONGOING_REQUESTS: self._listener.take_ongoing()}
 
     def __del__(self) -> None:
         """Answer what was asked, then stop: Ray calls this when a replica is to go."""

@@ -3,24 +3,13 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 _SMOOTHING: Final = 0.05
 _FIRST_GUESS_S: Final = 0.0005
 _PRESSED_FROM: Final = 0.7
 _MOST_AT_ONCE: Final = 10.0
 """A piece counts as at most so many times the usual: one pause of the process is no reason to refuse those after it."""
-
-
-class Load(NamedTuple):
-    """What a stretch of time has seen."""
-
-    ongoing: float
-    """requests waiting or being answered, on average"""
-    busy: float
-    """share of the time in which something was being answered, 0 to 1"""
-    answered: int
-    refused: int
 
 
 class AdmissionQueue:
@@ -56,8 +45,7 @@ class AdmissionQueue:
         self._service_s = _FIRST_GUESS_S
         self._ended = 0.0
         self._measured_from = clock()
-        self._sojourn_s = self._busy_s = 0.0
-        self._answered = self._refused = 0
+        self._sojourn_s = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -70,7 +58,6 @@ class AdmissionQueue:
     def admit(self, work: Callable[[], None]) -> bool:
         """Take a piece of work, or say that it would have to wait for too long."""
         if len(self._waiting) * self._service_s > self._max_wait_s:
-            self._refused += 1
             return False
         self._waiting.append((work, self._clock()))
         return True
@@ -82,33 +69,25 @@ class AdmissionQueue:
             IndexError: If nothing waits.
         """
         work, arrived = self._waiting.popleft()
-        began = self._clock()
         try:
             work()
         finally:
             ended = self._clock()
             # one that waited already when the last one ended has had to wait for all that was done since
-            turn = ended - max(arrived, self._ended) if self._ended else ended - began
+            turn = ended - max(arrived, self._ended)
             self._ended = ended
-            taken = min(max(turn, ended - began), _MOST_AT_ONCE * self._service_s)
-            self._service_s += _SMOOTHING * (taken - self._service_s)
-            self._busy_s += ended - began
+            self._service_s += _SMOOTHING * (min(turn, _MOST_AT_ONCE * self._service_s) - self._service_s)
             self._sojourn_s += ended - arrived
-            self._answered += 1
 
-    def load(self, *, waited_beside_s: float = 0.0) -> Load:
-        """Return what there was since the last call; all stays over the time are the mean number there (Little).
+    def take_ongoing(self, *, waited_beside_s: float = 0.0) -> float:
+        """Return how many waited or were being answered, on average since this was asked last.
+
+        All stays over the time are the mean number there (Little's law).
 
         Args:
             waited_beside_s: How long others have waited meanwhile, who are not in this queue.
         """
         now = self._clock()
-        elapsed = max(now - self._measured_from, 1e-9)
-        load = Load(
-            (self._sojourn_s + waited_beside_s) / elapsed,
-            min(self._busy_s / elapsed, 1.0),
-            self._answered,
-            self._refused,
-        )
-        self._measured_from, self._sojourn_s, self._busy_s, self._answered, self._refused = now, 0.0, 0.0, 0, 0
-        return load
+        ongoing = (self._sojourn_s + waited_beside_s) / max(now - self._measured_from, 1e-9)
+        self._measured_from, self._sojourn_s = now, 0.0
+        return ongoing

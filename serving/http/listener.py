@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import uvloop
 
-from serving.http.admission import AdmissionQueue, Load
+from serving.http.admission import AdmissionQueue
 from serving.http.connection import Connection
 from serving.http.messages import Answer, Request, problem
 
@@ -136,17 +136,17 @@ class Listener:
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
 
-    def load(self) -> Load:
-        """Return what this replica had to do since the last call.
+    def take_ongoing(self) -> float:
+        """Return how many requests waited or were being answered, on average since this was asked last.
 
         Raises:
             RuntimeError: If the listener's loop does not answer in time.
         """
 
-        async def measure() -> Load:
-            return self._queue.load(waited_beside_s=self._application.take_waited_s())
+        async def measure() -> float:
+            return self._queue.take_ongoing(waited_beside_s=self._application.take_waited_s())
 
-        return self.call(measure())
+        return float(self.call(measure()))
 
     def call(self, work: Coroutine[Any, Any, Any], *, timeout_s: float = _HEARTBEAT_TIMEOUT_S) -> Any:
         """Do something on the listener's loop and wait for it, from another thread.

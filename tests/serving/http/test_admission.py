@@ -92,9 +92,9 @@ def test_the_load_is_the_mean_number_in_the_system() -> None:
     while queue:
         queue.work()
     clock.now += 3.0
-    load = queue.load()
-    assert (load.ongoing, load.busy, load.answered, load.refused) == (1.0, 0.5, 3, 0)  # stays of 1, 2 and 3 s in 6 s
-    assert queue.load().answered == 0
+    assert queue.take_ongoing() == 1.0  # stays of 1, 2 and 3 s in 6 s
+    clock.now += 2.0
+    assert queue.take_ongoing(waited_beside_s=5.0) == 2.5
 
 
 def test_a_wait_of_nothing_is_refused() -> None:
