@@ -138,10 +138,10 @@ def test_under_pressure_slates_say_less_and_the_rest_is_refused(
         threads = [threading.Thread(target=ask) for _ in range(24)]
         for thread in threads:
             thread.start()
-        reports = [client.post("/v1/events", json=[enter(f"v{nth}", "tool-room", "tom")]) for nth in range(10)]
-        for thread in threads:
-            thread.join()
-        assert {report.status_code for report in reports} == {200}  # what viewers did is not lost to who asks
+        reports = set[int]()
+        while any(thread.is_alive() for thread in threads):
+            reports.add(client.post("/v1/events", json=[enter("u2", "tool-room", "tom")]).status_code)
+        assert reports == {200}  # what viewers did does not wait behind those who ask
         slates = [answer.json() for answer in answers if answer.status_code == 200]
         refused = [answer for answer in answers if answer.status_code != 200]
         assert {answer.status_code for answer in refused} == {503}
