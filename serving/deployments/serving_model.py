@@ -1,7 +1,7 @@
 """A bundle at work: encoders, and the vectors of everything that is live, kept up to date."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -62,13 +62,6 @@ class ServingModel:
         self._product_vectors: dict[str, tuple[ItemFacts, npt.NDArray[np.float32]]] = {}
         self._shelves: dict[str, Shelf] = {}
         self._try_out()
-
-    @classmethod
-    def open(cls, version: str, bundle: Bundle, catalogue: LiveCatalogue) -> Self:
-        """Load a bundle and encode everything that is live."""
-        model = cls(version, bundle)
-        model.follow(catalogue, room_ids=catalogue.rooms.keys())
-        return model
 
     def follow(
         self, catalogue: LiveCatalogue, *, room_ids: Iterable[str], product_ids: Collection[str] | None = None

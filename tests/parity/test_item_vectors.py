@@ -62,7 +62,8 @@ def test_attributes_count_the_same_online_and_offline(tmp_path: Path, model: str
     store.catch_up()
     catalogue = LiveCatalogue(store)
     catalogue.refresh()
-    serving = ServingModel.open("v1", Bundle.open(published.folder), catalogue)
+    serving = ServingModel("v1", Bundle.open(published.folder))
+    serving.follow(catalogue, room_ids=catalogue.rooms.keys())
 
     items = np.arange(len(dataset.items.kind))
     with torch.no_grad():

@@ -23,7 +23,7 @@ class Shop:
         self.log = SqliteEventLog(folder / "events.sqlite")
         self.store = LmdbStateStore(folder / "state", self.log, history_limit=20, map_bytes=1 << 24)
         self.catalogue = LiveCatalogue(self.store)
-        self.model = ServingModel.open("v1", bundle, self.catalogue)
+        self.model = ServingModel("v1", bundle)
         self.bundle = bundle
 
     def happens(self, *events: dict[str, Any]) -> frozenset[str]:
